@@ -1,0 +1,608 @@
+"""The ledger: what entered, what was done for it, what is to be said. Owner of every write to these tables.
+
+Crash points (`storage/crash.py`): accept.before, accept.committed, job.claimed, model.streaming, model.answered,
+tool.before, tool.after, reply.before, outbox.committed, send.before, send.answered, delivered.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, and_, bindparam, insert, select, update
+
+from storage.clock import Clock
+from storage.crash import CrashPoints
+from storage.database import Database, new_id
+from storage.envelope import Inbound, Outgoing
+from storage.errors import Lost
+from storage.tables.ledger import Conversation, Delivery, Job, Message, Seen, Step
+
+conversation_t = Conversation.__table__  # type: ignore[attr-defined]
+message_t = Message.__table__  # type: ignore[attr-defined]
+job_t = Job.__table__  # type: ignore[attr-defined]
+step_t = Step.__table__  # type: ignore[attr-defined]
+delivery_t = Delivery.__table__  # type: ignore[attr-defined]
+seen_t = Seen.__table__  # type: ignore[attr-defined]
+
+OPEN = ("todo", "doing")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Accepted:
+    """Outcome of `accept`. `fresh` is False if this had entered before: nothing was written."""
+
+    fresh: bool
+    job_id: int
+    message_id: int = 0
+    conversation_id: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobView:
+    """A job at the moment it was claimed, or as the dispatcher queues it."""
+
+    id: int
+    tenant: str
+    key: str
+    lane: str
+    kind: str
+    payload: str
+    bot: str
+    channel: str
+    conversation_id: int | None
+    message_id: int | None
+    address: str
+    model: str
+    title: str
+    attempts: int
+    token: str
+    received_at: int
+    steps: tuple[StepView, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepView:
+    """A recorded step."""
+
+    n: int
+    name: str
+    kind: str
+    status: str
+    request: str
+    result: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ending:
+    """How a job ends. Every job has exactly one.
+
+    Attributes:
+        status: `done`, `failed`, `refused` or `cancelled`.
+        say: what to send to the job's conversation, in order. Empty for jobs that answer nobody.
+        reason: code of the error where status is not `done`.
+        detail: for the trace page; never secrets.
+    """
+
+    status: str = "done"
+    say: tuple[Outgoing, ...] = ()
+    reason: str = ""
+    detail: str = ""
+    model: str = ""
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeliveryView:
+    """A delivery as the sender needs it."""
+
+    id: int
+    tenant: str
+    bot: str
+    channel: str
+    lane: str
+    key: str
+    job_id: int | None
+    conversation_id: int | None
+    address: str
+    payload: str
+    attempts: int
+    committed_at: int
+    status: str = "pending"
+    next_at: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finished:
+    """Rows that ending a job has made."""
+
+    message_ids: tuple[int, ...] = ()
+    deliveries: tuple[DeliveryView, ...] = field(default_factory=tuple)
+
+
+def lane_of(tenant: str, bot: str, key: str) -> str:
+    """Name of a conversation's lane."""
+    return f"{tenant}/{bot}/{key}"
+
+
+_SEEN = select(seen_t.c.job_id).where(
+    and_(
+        seen_t.c.tenant == bindparam("t"),
+        seen_t.c.scope == bindparam("s"),
+        seen_t.c.key.in_(bindparam("k", expanding=True)),
+    )
+)
+_FIND = select(conversation_t.c.id, conversation_t.c.model, conversation_t.c.address).where(
+    and_(
+        conversation_t.c.tenant == bindparam("t"),
+        conversation_t.c.bot == bindparam("b"),
+        conversation_t.c.key == bindparam("k"),
+    )
+)
+_TOUCH = (
+    update(conversation_t)
+    .where(conversation_t.c.id == bindparam("i"))
+    .values(updated_at=bindparam("now"), address=bindparam("a"))
+)
+_CLAIM = (
+    update(job_t)
+    .where(and_(job_t.c.id == bindparam("i"), job_t.c.status.in_(OPEN)))
+    .values(status="doing", token=bindparam("tok"), attempts=job_t.c.attempts + 1, started_at=bindparam("now"))
+)
+_STEPS = select(step_t).where(step_t.c.job_id == bindparam("i")).order_by(step_t.c.n)
+_HOLD = select(job_t.c.id).where(and_(job_t.c.id == bindparam("i"), job_t.c.token == bindparam("tok")))
+_JOB = (
+    select(
+        job_t, conversation_t.c.address, conversation_t.c.channel, conversation_t.c.model.label("conversation_model")
+    )
+    .outerjoin(conversation_t, conversation_t.c.id == job_t.c.conversation_id)
+    .where(job_t.c.id == bindparam("i"))
+)
+
+
+class Ledger:
+    """Writes and reads the ledger. Times from the clock, ids from the database."""
+
+    def __init__(self, db: Database, clock: Clock, crash: CrashPoints | None = None) -> None:
+        self.db, self.clock = db, clock
+        self.crash = crash or CrashPoints()
+        self.on_job: Callable[[JobView], None] = lambda job: None
+        self.on_deliveries: Callable[[Sequence[DeliveryView]], None] = lambda rows: None
+
+    # ---- entering
+
+    async def accept(self, inbound: Inbound, *, kind: str = "message", payload: str = "{}") -> Accepted:
+        """Write the message and its job in one transaction, then hand the job to the dispatcher.
+
+        Safe to repeat: an inbound any of whose keys has entered before writes nothing.
+
+        Raises:
+            Unavailable: nothing was written; the vendor must not be acknowledged.
+        """
+        self.crash.reached("accept.before")
+        now = self.clock.ms()
+        accepted, view = await self.db.write(lambda c: self._accept(c, inbound, kind, payload, now))
+        self.crash.reached("accept.committed")
+        if view is not None:
+            self.on_job(view)
+        return accepted
+
+    def _accept(self, c: Connection, m: Inbound, kind: str, payload: str, now: int) -> tuple[Accepted, JobView | None]:
+        scope = f"{m.channel}:{m.bot}"
+        keys = list(dict.fromkeys(m.keys))
+        old = c.execute(_SEEN, {"t": m.tenant, "s": scope, "k": keys}).first()
+        if old is not None:
+            return Accepted(fresh=False, job_id=old.job_id), None
+        lane = lane_of(m.tenant, m.bot, m.conversation)
+        found = c.execute(_FIND, {"t": m.tenant, "b": m.bot, "k": m.conversation}).first()
+        title = " ".join(m.text.split())[:80]
+        if found is None:
+            made = c.execute(
+                insert(conversation_t),
+                {
+                    "tenant": m.tenant,
+                    "bot": m.bot,
+                    "channel": m.channel,
+                    "key": m.conversation,
+                    "kind": m.kind,
+                    "person": m.sender if m.kind == "direct" else None,
+                    "title": (m.title or title)[:80],
+                    "address": m.address,
+                    "model": m.model,
+                    "summary": "",
+                    "state": "open",
+                    "created_at": now,
+                    "updated_at": now,
+                },
+            )
+            conversation, model = new_id(made), m.model
+        else:
+            conversation, model = found.id, m.model or found.model
+            c.execute(_TOUCH, {"i": conversation, "now": now, "a": m.address})
+        message = new_id(
+            c.execute(
+                insert(message_t),
+                {
+                    "tenant": m.tenant,
+                    "conversation_id": conversation,
+                    "direction": "in",
+                    "channel": m.channel,
+                    "vendor_id": m.vendor_id,
+                    "sender": m.sender,
+                    "sender_name": m.sender_name,
+                    "text": m.text,
+                    "parts": m.parts_json(),
+                    "origin": str(m.origin),
+                    "sent_at": m.sent_at or None,
+                    "created_at": now,
+                },
+            )
+        )
+        key = f"{m.tenant}:{scope}:{keys[0]}"
+        job = new_id(
+            c.execute(
+                insert(job_t),
+                {
+                    "tenant": m.tenant,
+                    "key": key,
+                    "lane": lane,
+                    "kind": kind,
+                    "payload": payload,
+                    "status": "todo",
+                    "attempts": 0,
+                    "owner": m.sender,
+                    "conversation_id": conversation,
+                    "message_id": message,
+                    "bot": m.bot,
+                    "title": title,
+                    "model": model,
+                    "reason": "",
+                    "detail": "",
+                    "received_at": now,
+                    "created_at": now,
+                },
+            )
+        )
+        c.execute(update(message_t).where(message_t.c.id == message).values(job_id=job))
+        c.execute(
+            insert(seen_t), [{"tenant": m.tenant, "scope": scope, "key": k, "job_id": job, "at": now} for k in keys]
+        )
+        view = JobView(
+            id=job,
+            tenant=m.tenant,
+            key=key,
+            lane=lane,
+            kind=kind,
+            payload=payload,
+            bot=m.bot,
+            channel=m.channel,
+            conversation_id=conversation,
+            message_id=message,
+            address=m.address,
+            model=model,
+            title=title,
+            attempts=0,
+            token="",
+            received_at=now,
+        )
+        return Accepted(fresh=True, job_id=job, message_id=message, conversation_id=conversation), view
+
+    async def add_job(
+        self,
+        *,
+        tenant: str,
+        key: str,
+        lane: str,
+        kind: str,
+        payload: str,
+        bot: str = "",
+        owner: str = "",
+        title: str = "",
+        conversation_id: int | None = None,
+    ) -> Accepted:
+        """Enter work that is not a person's message (a push, a run of a schedule). `key` makes it happen once."""
+        now = self.clock.ms()
+
+        def fn(c: Connection) -> tuple[Accepted, JobView | None]:
+            old = c.execute(select(job_t.c.id).where(job_t.c.key == key)).first()
+            if old is not None:
+                return Accepted(fresh=False, job_id=old.id), None
+            job = new_id(
+                c.execute(
+                    insert(job_t),
+                    {
+                        "tenant": tenant,
+                        "key": key,
+                        "lane": lane,
+                        "kind": kind,
+                        "payload": payload,
+                        "status": "todo",
+                        "attempts": 0,
+                        "owner": owner,
+                        "conversation_id": conversation_id,
+                        "bot": bot,
+                        "title": title[:80],
+                        "model": "",
+                        "reason": "",
+                        "detail": "",
+                        "received_at": now,
+                        "created_at": now,
+                    },
+                )
+            )
+            row = c.execute(_JOB, {"i": job}).one()
+            return Accepted(fresh=True, job_id=job, conversation_id=conversation_id or 0), _view(row, "", ())
+
+        accepted, view = await self.db.write(fn)
+        if view is not None:
+            self.on_job(view)
+        return accepted
+
+    async def open_jobs(self) -> list[JobView]:
+        """Jobs that have not ended, oldest first: what a starting process goes on with."""
+
+        def fn(c: Connection) -> list[JobView]:
+            query = (
+                select(
+                    job_t,
+                    conversation_t.c.address,
+                    conversation_t.c.channel,
+                    conversation_t.c.model.label("conversation_model"),
+                )
+                .outerjoin(conversation_t, conversation_t.c.id == job_t.c.conversation_id)
+                .where(job_t.c.status.in_(OPEN))
+                .order_by(job_t.c.id)
+            )
+            return [_view(row, row.token or "", ()) for row in c.execute(query)]
+
+        return await self.db.read(fn)
+
+    # ---- running
+
+    async def claim(self, job_id: int) -> JobView | None:
+        """Take a job: a new token fences every earlier attempt. None if it has ended meanwhile."""
+        token, now = secrets.token_hex(8), self.clock.ms()
+
+        def fn(c: Connection) -> JobView | None:
+            if c.execute(_CLAIM, {"i": job_id, "tok": token, "now": now}).rowcount != 1:
+                return None
+            row = c.execute(_JOB, {"i": job_id}).one()
+            steps = (
+                tuple(
+                    StepView(n=s.n, name=s.name, kind=s.kind, status=s.status, request=s.request, result=s.result)
+                    for s in c.execute(_STEPS, {"i": job_id})
+                )
+                if row.attempts > 1
+                else ()
+            )
+            return _view(row, token, steps)
+
+        view = await self.db.write(fn, durable=False)
+        if view is not None:
+            self.crash.reached("job.claimed")
+        return view
+
+    async def start_step(self, job: JobView, n: int, name: str, kind: str, request: str) -> None:
+        """Record that a step that must not be repeated is about to run. On disk before it runs."""
+        now = self.clock.ms()
+
+        def fn(c: Connection) -> None:
+            _hold(c, job)
+            c.execute(step_t.delete().where(and_(step_t.c.job_id == job.id, step_t.c.n == n)))
+            c.execute(
+                insert(step_t),
+                {
+                    "job_id": job.id,
+                    "n": n,
+                    "name": name,
+                    "kind": kind,
+                    "status": "started",
+                    "request": request,
+                    "result": "",
+                    "started_at": now,
+                },
+            )
+
+        await self.db.write(fn)
+
+    async def record_step(
+        self,
+        job: JobView,
+        n: int,
+        name: str,
+        kind: str,
+        request: str,
+        result: str,
+        started_at: int,
+        *,
+        status: str = "done",
+        durable: bool = False,
+    ) -> None:
+        """Record a step's result, fenced.
+
+        Raises:
+            Lost: this attempt no longer holds the job; nothing was written.
+        """
+        now = self.clock.ms()
+
+        def fn(c: Connection) -> None:
+            _hold(c, job)
+            c.execute(step_t.delete().where(and_(step_t.c.job_id == job.id, step_t.c.n == n)))
+            c.execute(
+                insert(step_t),
+                {
+                    "job_id": job.id,
+                    "n": n,
+                    "name": name,
+                    "kind": kind,
+                    "status": status,
+                    "request": request,
+                    "result": result,
+                    "started_at": started_at,
+                    "ended_at": now,
+                },
+            )
+
+        await self.db.write(fn, durable=durable)
+
+    async def finish(self, job: JobView, ending: Ending) -> Finished:
+        """End a job: its outcome, its answer and the outbox rows in one transaction, then tell the sender.
+
+        Raises:
+            Lost: this attempt no longer holds the job; nothing was written.
+        """
+        now = self.clock.ms()
+        self.crash.reached("reply.before")
+
+        def fn(c: Connection) -> Finished:
+            done = c.execute(
+                update(job_t)
+                .where(and_(job_t.c.id == job.id, job_t.c.token == job.token))
+                .values(
+                    status=ending.status,
+                    reason=ending.reason,
+                    detail=ending.detail[:4000],
+                    ended_at=now,
+                    token=None,
+                    model=ending.model or job.model,
+                    tokens_in=ending.tokens_in,
+                    tokens_out=ending.tokens_out,
+                    cost=ending.cost,
+                )
+            )
+            if done.rowcount != 1:
+                raise Lost(job.id)
+            return _say(c, job, ending.say, now)
+
+        finished = await self.db.write(fn)
+        self.crash.reached("outbox.committed")
+        self.on_deliveries(finished.deliveries)
+        return finished
+
+    async def cancel(self, tenant: str, job_id: int, say: tuple[Outgoing, ...] = (), by: str = "") -> bool:
+        """End an open job as cancelled, whoever holds it. False if it had ended already."""
+        now = self.clock.ms()
+
+        def fn(c: Connection) -> Finished | None:
+            done = c.execute(
+                update(job_t)
+                .where(and_(job_t.c.id == job_id, job_t.c.tenant == tenant, job_t.c.status.in_((*OPEN, "waiting"))))
+                .values(status="cancelled", token=None, reason="job.cancelled", detail=by, ended_at=now)
+            )
+            if done.rowcount != 1:
+                return None
+            return _say(c, _view(c.execute(_JOB, {"i": job_id}).one(), "", ()), say, now)
+
+        finished = await self.db.write(fn)
+        if finished is None:
+            return False
+        self.on_deliveries(finished.deliveries)
+        return True
+
+
+def _hold(c: Connection, job: JobView) -> None:
+    if c.execute(_HOLD, {"i": job.id, "tok": job.token}).first() is None:
+        raise Lost(job.id)
+
+
+def _say(c: Connection, job: JobView, say: tuple[Outgoing, ...], now: int) -> Finished:
+    """Write our messages and their outbox rows. The playground has nobody to call: it is delivered by being stored."""
+    messages: list[int] = []
+    rows: list[DeliveryView] = []
+    for n, out in enumerate(say):
+        message = None
+        if job.conversation_id is not None:
+            message = new_id(
+                c.execute(
+                    insert(message_t),
+                    {
+                        "tenant": job.tenant,
+                        "conversation_id": job.conversation_id,
+                        "job_id": job.id,
+                        "direction": "out",
+                        "channel": job.channel,
+                        "vendor_id": "",
+                        "sender": "",
+                        "sender_name": "",
+                        "text": out.text,
+                        "parts": json.dumps([{"kind": "file", "key": f} for f in out.files]),
+                        "origin": "t4",
+                        "created_at": now,
+                    },
+                )
+            )
+            messages.append(message)
+        stored = job.channel in ("web", "api")
+        key, payload = f"{job.id}-{n}", out.to_json()
+        made = c.execute(
+            insert(delivery_t),
+            {
+                "tenant": job.tenant,
+                "bot": job.bot,
+                "channel": job.channel,
+                "lane": job.lane,
+                "key": key,
+                "job_id": job.id,
+                "conversation_id": job.conversation_id,
+                "message_id": message,
+                "address": job.address,
+                "payload": payload,
+                "event": "",
+                "status": "delivered" if stored else "pending",
+                "attempts": 0,
+                "vendor_id": f"{job.channel}-{message}" if stored else "",
+                "error": "",
+                "detail": "",
+                "committed_at": now,
+                "written_at": now if stored else None,
+                "ended_at": now if stored else None,
+            },
+        )
+        if not stored:
+            rows.append(
+                DeliveryView(
+                    id=new_id(made),
+                    tenant=job.tenant,
+                    bot=job.bot,
+                    channel=job.channel,
+                    lane=job.lane,
+                    key=key,
+                    job_id=job.id,
+                    conversation_id=job.conversation_id,
+                    address=job.address,
+                    payload=payload,
+                    attempts=0,
+                    committed_at=now,
+                )
+            )
+    if messages and job.conversation_id is not None:
+        c.execute(update(conversation_t).where(conversation_t.c.id == job.conversation_id).values(updated_at=now))
+    return Finished(message_ids=tuple(messages), deliveries=tuple(rows))
+
+
+def _view(row: object, token: str, steps: tuple[StepView, ...]) -> JobView:
+    r: Any = row
+    return JobView(
+        id=r.id,
+        tenant=r.tenant,
+        key=r.key,
+        lane=r.lane,
+        kind=r.kind,
+        payload=r.payload,
+        bot=r.bot,
+        channel=r.channel or "",
+        conversation_id=r.conversation_id,
+        message_id=r.message_id,
+        address=r.address or "{}",
+        model=r.model or r.conversation_model or "",
+        title=r.title,
+        attempts=r.attempts,
+        token=token,
+        received_at=r.received_at or r.created_at,
+        steps=steps,
+    )

@@ -1,0 +1,220 @@
+"""The outbox half of the ledger: what is to be sent and what became of it. The senders in `channels/` drive it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, and_, insert, select, update
+
+from storage.database import new_id
+from storage.envelope import Outgoing
+from storage.ledger import DeliveryView, Ledger, delivery_t
+
+OPEN = ("pending", "sending")
+
+
+class Outbox:
+    """State changes of deliveries. Every one is a single write."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger, self.db, self.clock = ledger, ledger.db, ledger.clock
+
+    async def push(
+        self,
+        *,
+        tenant: str,
+        bot: str,
+        channel: str,
+        lane: str,
+        key: str,
+        address: str,
+        out: Outgoing,
+        event: str = "",
+        job_id: int | None = None,
+        conversation_id: int | None = None,
+    ) -> int | None:
+        """Put a message that answers nobody into the outbox. None if this key was pushed before."""
+        now = self.clock.ms()
+
+        def fn(c: Connection) -> DeliveryView | None:
+            if c.execute(select(delivery_t.c.id).where(delivery_t.c.key == key)).first() is not None:
+                return None
+            made = c.execute(
+                insert(delivery_t),
+                {
+                    "tenant": tenant,
+                    "bot": bot,
+                    "channel": channel,
+                    "lane": lane,
+                    "key": key,
+                    "job_id": job_id,
+                    "conversation_id": conversation_id,
+                    "address": address,
+                    "payload": out.to_json(),
+                    "event": event,
+                    "status": "pending",
+                    "attempts": 0,
+                    "vendor_id": "",
+                    "error": "",
+                    "detail": "",
+                    "committed_at": now,
+                },
+            )
+            return DeliveryView(
+                id=new_id(made),
+                tenant=tenant,
+                bot=bot,
+                channel=channel,
+                lane=lane,
+                key=key,
+                job_id=job_id,
+                conversation_id=conversation_id,
+                address=address,
+                payload=out.to_json(),
+                attempts=0,
+                committed_at=now,
+            )
+
+        row = await self.db.write(fn)
+        if row is None:
+            return None
+        self.ledger.on_deliveries((row,))
+        return row.id
+
+    async def open(self) -> list[DeliveryView]:
+        """Deliveries that have not ended, in order; `status` tells which were being sent when the process ended."""
+
+        def fn(c: Connection) -> list[DeliveryView]:
+            query = select(delivery_t).where(delivery_t.c.status.in_(OPEN)).order_by(delivery_t.c.id)
+            return [view(row) for row in c.execute(query)]
+
+        return await self.db.read(fn)
+
+    async def sending(self, row: DeliveryView, *, durable: bool) -> None:
+        """Mark before the request is written. Durable where the vendor has no idempotency key."""
+        await self._set(row.id, {"status": "sending", "attempts": row.attempts + 1}, durable=durable)
+        self.ledger.crash.reached("send.before")
+
+    async def delivered(self, row: DeliveryView, vendor_id: str, written_at: int) -> None:
+        """The vendor's receipt."""
+        self.ledger.crash.reached("send.answered")
+        await self._set(
+            row.id,
+            {
+                "status": "delivered",
+                "vendor_id": vendor_id,
+                "written_at": written_at,
+                "error": "",
+                "detail": "",
+                "ended_at": self.clock.ms(),
+            },
+            durable=False,
+        )
+        self.ledger.crash.reached("delivered")
+
+    async def retry(self, row: DeliveryView, next_at: int, error: str, detail: str) -> None:
+        """To be tried again at `next_at` (ms)."""
+        await self._set(row.id, {"status": "pending", "next_at": next_at, "error": error, "detail": detail[:1000]})
+
+    async def failed(self, row: DeliveryView, error: str, detail: str) -> None:
+        """Refused for good: a dead letter, with the reason."""
+        await self._set(
+            row.id, {"status": "failed", "error": error, "detail": detail[:1000], "ended_at": self.clock.ms()}
+        )
+
+    async def unknown(self, row: DeliveryView, error: str, detail: str) -> None:
+        """It may or may not have arrived; it is shown, and never repeated by itself."""
+        await self._set(
+            row.id, {"status": "unknown", "error": error, "detail": detail[:1000], "ended_at": self.clock.ms()}
+        )
+
+    async def split(self, row: DeliveryView, parts: Sequence[Outgoing]) -> list[DeliveryView]:
+        """Replace one delivery by its parts, each with its own key and receipt, in one transaction."""
+        now = self.clock.ms()
+
+        def fn(c: Connection) -> list[DeliveryView]:
+            base = c.execute(select(delivery_t).where(delivery_t.c.id == row.id)).one()
+            c.execute(update(delivery_t).where(delivery_t.c.id == row.id).values(status="split", ended_at=now))
+            made: list[DeliveryView] = []
+            for n, out in enumerate(parts):
+                values = {
+                    k: getattr(base, k)
+                    for k in (
+                        "tenant",
+                        "bot",
+                        "channel",
+                        "lane",
+                        "job_id",
+                        "conversation_id",
+                        "message_id",
+                        "address",
+                        "event",
+                        "committed_at",
+                    )
+                }
+                values |= {
+                    "key": f"{base.key}.{n}",
+                    "payload": out.to_json(),
+                    "status": "pending",
+                    "attempts": 0,
+                    "vendor_id": "",
+                    "error": "",
+                    "detail": "",
+                }
+                key = new_id(c.execute(insert(delivery_t), values))
+                made.append(view(c.execute(select(delivery_t).where(delivery_t.c.id == key)).one()))
+            return made
+
+        return await self.db.write(fn)
+
+    async def again(self, tenant: str, delivery_id: int) -> bool:
+        """Send a failed or unknown delivery again because a person asked for it."""
+
+        def fn(c: Connection) -> DeliveryView | None:
+            done = c.execute(
+                update(delivery_t)
+                .where(
+                    and_(
+                        delivery_t.c.id == delivery_id,
+                        delivery_t.c.tenant == tenant,
+                        delivery_t.c.status.in_(("failed", "unknown")),
+                    )
+                )
+                .values(status="pending", attempts=0, next_at=None, ended_at=None, error="", detail="")
+            )
+            if done.rowcount != 1:
+                return None
+            return view(c.execute(select(delivery_t).where(delivery_t.c.id == delivery_id)).one())
+
+        row = await self.db.write(fn)
+        if row is None:
+            return False
+        self.ledger.on_deliveries((row,))
+        return True
+
+    async def _set(self, delivery_id: int, values: dict[str, object], *, durable: bool = True) -> None:
+        def fn(c: Connection) -> None:
+            c.execute(update(delivery_t).where(delivery_t.c.id == delivery_id).values(**values))
+
+        await self.db.write(fn, durable=durable)
+
+
+def view(row: object) -> DeliveryView:
+    """A row of the outbox as the sender needs it."""
+    names = (
+        "id",
+        "tenant",
+        "bot",
+        "channel",
+        "lane",
+        "key",
+        "job_id",
+        "conversation_id",
+        "address",
+        "payload",
+        "attempts",
+        "committed_at",
+        "status",
+        "next_at",
+    )
+    return DeliveryView(**{name: getattr(row, name) for name in names})

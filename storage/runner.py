@@ -1,0 +1,153 @@
+"""Runs jobs: claim, recorded steps, one ending. The only execution path, whichever dispatcher calls it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
+
+from storage.errors import AppError, Conflict, Lost, Unavailable
+from storage.ledger import Ending, JobView, Ledger
+from storage.live import Live, LiveEvent
+
+log = logging.getLogger(__name__)
+
+MOST_ATTEMPTS = 3
+DEADLINE = 600.0
+
+
+class Interrupted(Conflict):
+    """A step that must not be repeated was cut off by a crash; a person has to say what to do."""
+
+    def __init__(self, name: str, request: str) -> None:
+        super().__init__("step.interrupted", name=name)
+        self.name, self.request = name, request
+
+
+class Work:
+    """A claimed job, as its handler sees it: the job and its recorded steps."""
+
+    def __init__(self, ledger: Ledger, live: Live, job: JobView) -> None:
+        self.ledger, self.live, self.job = ledger, live, job
+        self._recorded = {step.n: step for step in job.steps}
+        self._n = 0
+
+    @property
+    def resumed(self) -> bool:
+        """True if an earlier attempt has recorded steps."""
+        return bool(self._recorded)
+
+    async def step(
+        self, name: str, kind: str, fn: Callable[[], Awaitable[str]], *, request: str = "", repeatable: bool = True
+    ) -> str:
+        """Run `fn` once and keep its result: a resumed job gets the recorded result and `fn` is not called.
+
+        Args:
+            kind: `recall`, `model`, `tool`, `plan`.
+            fn: returns the result as text (JSON). What it raises is not recorded.
+            repeatable: False records the start on disk first; if the process ends before the result is recorded,
+                the step is not run again and `Interrupted` is raised instead.
+
+        Raises:
+            Interrupted: see `repeatable`.
+            Lost: another attempt holds the job.
+        """
+        self._n += 1
+        n, old = self._n, self._recorded.get(self._n)
+        if old is not None and old.name == name and old.status == "done":
+            return old.result
+        if old is not None and old.name == name and old.status == "started" and not repeatable:
+            raise Interrupted(name, old.request)
+        started = self.ledger.clock.ms()
+        if not repeatable:
+            await self.ledger.start_step(self.job, n, name, kind, request)
+            self.ledger.crash.reached("tool.before")
+        result = await fn()
+        if kind == "tool":
+            self.ledger.crash.reached("tool.after")
+        elif kind == "model":
+            self.ledger.crash.reached("model.answered")
+        await self.ledger.record_step(self.job, n, name, kind, request, result, started, durable=not repeatable)
+        return result
+
+    def tell(self, kind: str, **data: object) -> None:
+        """Publish to whoever watches the conversation."""
+        if self.job.conversation_id is not None:
+            self.live.publish(LiveEvent(conversation=self.job.conversation_id, job=self.job.id, kind=kind, data=data))
+
+
+class Handler(Protocol):
+    """Does the work of one kind of job."""
+
+    async def run(self, work: Work) -> Ending:
+        """Do it and return its ending. Raise `AppError` to end it as failed with that reason."""
+        ...
+
+    def excuse(self, job: JobView, error: AppError) -> Ending:
+        """The ending when `run` raised, or was given up: what the sender is told."""
+        ...
+
+
+class Runner:
+    """Claims and runs single jobs; a dispatcher decides which and when."""
+
+    def __init__(
+        self, ledger: Ledger, live: Live, handlers: Mapping[str, Handler], *, deadline: float = DEADLINE
+    ) -> None:
+        self.ledger, self.live, self.handlers, self.deadline = ledger, live, dict(handlers), deadline
+        self.running: dict[int, asyncio.Task[object]] = {}
+        self.on_ended: list[Callable[[JobView, Ending], None]] = []
+
+    async def run(self, job_id: int) -> None:
+        """Run one job to its ending, or return if somebody else holds it.
+
+        Raises:
+            Unavailable: the database does not work now; the job stays open and is to be run again.
+        """
+        job = await self.ledger.claim(job_id)
+        if job is None:
+            return
+        task = asyncio.current_task()
+        if task is not None:
+            self.running[job.id] = task
+        work = Work(self.ledger, self.live, job)
+        work.tell("job.started")
+        try:
+            ending = await self._ending(work)
+            finished = await self.ledger.finish(job, ending)
+            work.tell("job.ended", status=ending.status, reason=ending.reason, message_ids=list(finished.message_ids))
+            for listener in self.on_ended:
+                listener(job, ending)
+        except Lost:
+            log.info("job %s was taken over or cancelled", job.id)
+            work.tell("job.ended", status="cancelled", reason="job.cancelled", message_ids=[])
+        finally:
+            self.running.pop(job.id, None)
+
+    async def _ending(self, work: Work) -> Ending:
+        job = work.job
+        handler = self.handlers.get(job.kind)
+        if handler is None:
+            return Ending(status="failed", reason="job.no_handler", detail=job.kind)
+        if job.attempts > MOST_ATTEMPTS:
+            return handler.excuse(job, Conflict("job.gave_up", attempts=job.attempts - 1))
+        try:
+            async with asyncio.timeout(self.deadline):
+                return await handler.run(work)
+        except Lost:
+            raise
+        except TimeoutError:
+            return handler.excuse(job, Unavailable("job.deadline", seconds=int(self.deadline)))
+        except AppError as error:
+            if error.code.startswith("db."):
+                raise
+            return handler.excuse(job, error)
+        except Exception as error:
+            log.exception("job %s failed", job.id)
+            return handler.excuse(job, AppError("job.defect", error=type(error).__name__))
+
+    def stop(self, job_id: int) -> bool:
+        """Cancel a job's running attempt in this process. The ledger must have ended it first."""
+        task = self.running.get(job_id)
+        return bool(task and task.cancel())

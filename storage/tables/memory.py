@@ -1,0 +1,1 @@
+"""What is remembered. Owned by agent/memory."""
