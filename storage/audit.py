@@ -1,0 +1,102 @@
+"""The audit log: appended in the act's own transaction, each row's hash covering the row before it."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, insert, select, text
+
+from storage.clock import Clock
+from storage.principal import Principal
+from storage.tables.system import AuditRow
+
+audit_t = AuditRow.__table__  # type: ignore[attr-defined]
+FIRST = "0" * 64
+FIELDS = ("tenant", "at", "who", "who_name", "action", "target", "before", "after", "ip", "session", "result")
+
+# The table itself refuses changes; the chain finds what goes around the table.
+GUARDS = (
+    "CREATE TRIGGER IF NOT EXISTS audit_no_update BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'append only'); END",
+    "CREATE TRIGGER IF NOT EXISTS audit_no_delete BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'append only'); END",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChainResult:
+    """Outcome of a verification. `broken_at` is the id of the first row that does not fit, or None."""
+
+    rows: int
+    broken_at: int | None = None
+    last_hash: str = FIRST
+
+
+class Audit:
+    """The only writer of the audit table."""
+
+    def __init__(self, clock: Clock, key: bytes) -> None:
+        self.clock, self._key = clock, key
+
+    def record(
+        self,
+        c: Connection,
+        who: Principal,
+        action: str,
+        target: str,
+        before: object = None,
+        after: object = None,
+        result: str = "ok",
+    ) -> None:
+        """Append one act. Call it inside the act's own write, so that neither exists without the other.
+
+        Args:
+            action: `<noun>.<verb>`, e.g. `bot.pause`.
+            before, after: what changed; JSON-able, without secrets.
+        """
+        last = c.execute(select(audit_t.c.hash).order_by(audit_t.c.id.desc()).limit(1)).first()
+        prev = FIRST if last is None else str(last.hash)
+        row: dict[str, object] = {
+            "tenant": who.tenant,
+            "at": self.clock.ms(),
+            "who": who.id,
+            "who_name": who.name,
+            "action": action,
+            "target": target,
+            "before": _json(before),
+            "after": _json(after),
+            "ip": who.ip or "",
+            "session": (who.session or "")[:12],
+            "result": result,
+        }
+        c.execute(insert(audit_t).values(**row, prev=prev, hash=self.digest(prev, row)))
+
+    def digest(self, prev: str, row: dict[str, object]) -> str:
+        """HMAC-SHA256 over the previous hash and the row's fields as canonical JSON."""
+        body = json.dumps([prev, *(row[name] for name in FIELDS)], ensure_ascii=False, separators=(",", ":"))
+        return hmac.new(self._key, body.encode(), hashlib.sha256).hexdigest()
+
+    def verify(self, c: Connection) -> ChainResult:
+        """Walk the whole chain. Runs in a reader thread; memory stays bounded."""
+        prev, rows, last_id = FIRST, 0, 0
+        while True:
+            page = c.execute(select(audit_t).where(audit_t.c.id > last_id).order_by(audit_t.c.id).limit(1000)).all()
+            if not page:
+                return ChainResult(rows=rows, last_hash=prev)
+            for row in page:
+                values = {name: getattr(row, name) for name in FIELDS}
+                if row.prev != prev or not hmac.compare_digest(self.digest(prev, values), row.hash):
+                    return ChainResult(rows=rows, broken_at=row.id, last_hash=prev)
+                prev, last_id, rows = row.hash, row.id, rows + 1
+
+
+def guard(c: Connection) -> None:
+    """Install the triggers that refuse changes (SQLite)."""
+    if c.dialect.name == "sqlite":
+        for statement in GUARDS:
+            c.execute(text(statement))
+
+
+def _json(value: object) -> str:
+    return "" if value is None else json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)[:8000]
