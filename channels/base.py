@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from storage.background import Background
 from storage.envelope import Inbound, Outgoing, Receipt
 
 
@@ -90,44 +89,6 @@ class Pace:
 
 Accept = Callable[[Inbound], Awaitable[bool]]
 """Writes to the ledger; True if it was new. Raises Unavailable: then do not acknowledge."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Pressed:
-    """A button of a card was pressed. `operator` is the stable vendor id of whoever pressed it: authorise by it."""
-
-    key: str
-    operator: str
-    value: str
-    message_id: str = ""
-    conversation: str = ""
-
-
-async def _unheard(pressed: Pressed) -> str:
-    return ""
-
-
-async def _unread(path: str) -> bytes:
-    raise FileNotFoundError(path)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Hooks:
-    """What the house lends to a running bot. The registry makes it; a test may leave out what it does not look at.
-
-    Attributes:
-        background: keeps the tasks of a long connection.
-        state: the connection changed: `off`, `connecting`, `open` or `broken`, and the code of the error.
-        moved: proof of life, `in` or `out`: a frame or request came, a message was accepted by the vendor.
-        pressed: a card's button; returns a short text for the person, empty for none.
-        read: the bytes of an attachment named in `Outgoing.files`.
-    """
-
-    background: Background = field(default_factory=Background)
-    state: Callable[[str, str], None] = lambda connection, code: None
-    moved: Callable[[str], None] = lambda direction: None
-    pressed: Callable[[Pressed], Awaitable[str]] = _unheard
-    read: Callable[[str], Awaitable[bytes]] = _unread
 
 
 class Channel(Protocol):
