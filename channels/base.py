@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from storage.envelope import Inbound, Outgoing, Receipt
+from storage.live import Live
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
