@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from storage.envelope import Inbound, Outgoing, Receipt
-from storage.live import Live
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,7 +100,7 @@ class Channel(Protocol):
     pace: Pace
 
     async def start(self) -> None:
-        """Open connections where the mode has one. Raises `Invalid` with a remedy if the configuration is incomplete."""
+        """Open connections where the mode has one. Raises `Invalid` with a remedy if a setting is missing."""
         ...
 
     async def stop(self) -> None:
