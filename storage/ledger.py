@@ -158,7 +158,10 @@ _STEPS = select(step_t).where(step_t.c.job_id == bindparam("i")).order_by(step_t
 _HOLD = select(job_t.c.id).where(and_(job_t.c.id == bindparam("i"), job_t.c.token == bindparam("tok")))
 _JOB = (
     select(
-        job_t, conversation_t.c.address, conversation_t.c.channel, conversation_t.c.model.label("conversation_model")
+        job_t,
+        conversation_t.c.address.label("conversation_address"),
+        conversation_t.c.channel,
+        conversation_t.c.model.label("conversation_model"),
     )
     .outerjoin(conversation_t, conversation_t.c.id == job_t.c.conversation_id)
     .where(job_t.c.id == bindparam("i"))
@@ -259,6 +262,7 @@ class Ledger:
                     "conversation_id": conversation,
                     "message_id": message,
                     "bot": m.bot,
+                    "address": m.address,
                     "title": title,
                     "model": model,
                     "reason": "",
@@ -350,7 +354,7 @@ class Ledger:
             query = (
                 select(
                     job_t,
-                    conversation_t.c.address,
+                    conversation_t.c.address.label("conversation_address"),
                     conversation_t.c.channel,
                     conversation_t.c.model.label("conversation_model"),
                 )
@@ -598,7 +602,7 @@ def _view(row: object, token: str, steps: tuple[StepView, ...]) -> JobView:
         channel=r.channel or "",
         conversation_id=r.conversation_id,
         message_id=r.message_id,
-        address=r.address or "{}",
+        address=r.address or r.conversation_address or "{}",
         model=r.model or r.conversation_model or "",
         title=r.title,
         attempts=r.attempts,

@@ -70,6 +70,7 @@ class Job(SQLModel, table=True):
 
     status: todo, doing, waiting (for a person), done, failed, refused, cancelled.
     `token` fences: only the attempt that holds it may write.
+    `address` is where its own message is answered; the conversation's is that of the newest message.
     """
 
     __table_args__ = (
@@ -98,6 +99,7 @@ class Job(SQLModel, table=True):
     bot: str = ""
     title: str = ""
     model: str = ""
+    address: str = long_text()
     reason: str = ""
     detail: str = long_text()
     tokens_in: int = 0
