@@ -1,5 +1,5 @@
 # Makes the virtual environment. Sourced by ./run and ./test with `here` set to the project's folder; POSIX sh.
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2154
 
 venv=$here/.venv
 python=$venv/bin/python
@@ -41,30 +41,30 @@ find_python() {
             bare="$bare $name"
             bare_version=$major.$minor
         elif ! "$name" -c 'import sqlite3, ssl' >/dev/null 2>&1; then
-            say "$name 缺少 sqlite3 或 ssl 模块,跳过。" "$name lacks the sqlite3 or ssl module; skipped."
+            say "$name 缺少 sqlite3 或 ssl 模块，跳过。" "$name lacks the sqlite3 or ssl module; skipped."
         else
             found=$name
             return
         fi
     done
     [ -z "$bare" ] || stop \
-        "Python 已安装($bare ),但缺少 venv 模块。" \
-        "  请安装: sudo apt install python3-venv (或 python$bare_version-venv),然后再运行一次。" \
+        "Python 已安装（$bare ），但缺少 venv 模块。" \
+        "  请安装：sudo apt install python3-venv （或 python$bare_version-venv），然后再运行一次。" \
         "Python is here ($bare ), but its venv module is missing." \
         "  Install it: sudo apt install python3-venv (or python$bare_version-venv), then run this again."
     [ -z "$old" ] || stop \
-        "Python 版本太旧($old ),需要 3.11 或 3.12。" \
+        "Python 版本太旧（$old ），需要 3.11 或 3.12。" \
         "  Debian 12 / Ubuntu 24.04: sudo apt install python3 python3-venv" \
         "  Ubuntu 22.04: sudo apt install python3.11 python3.11-venv" \
-        "  装在别处: ZHIXING_PYTHON=/路径/python3.12 ./run;或者使用容器镜像(见 README)。" \
+        "  装在别处：ZHIXING_PYTHON=/路径/python3.12 ./run；或者使用容器镜像（见 README）。" \
         "Python is too old ($old ); 3.11 or 3.12 is needed." \
         "  Debian 12 / Ubuntu 24.04: sudo apt install python3 python3-venv" \
         "  Ubuntu 22.04: sudo apt install python3.11 python3.11-venv" \
         "  If it is elsewhere: ZHIXING_PYTHON=/path/to/python3.12 ./run; or use the container image (see README)."
     stop \
-        "没有找到 Python,需要 3.11 或 3.12。" \
+        "没有找到 Python，需要 3.11 或 3.12。" \
         "  Debian / Ubuntu: sudo apt install python3 python3-venv" \
-        "  装在别处: ZHIXING_PYTHON=/路径/python3.12 ./run;或者使用容器镜像(见 README)。" \
+        "  装在别处：ZHIXING_PYTHON=/路径/python3.12 ./run；或者使用容器镜像（见 README）。" \
         "No Python was found; 3.11 or 3.12 is needed." \
         "  Debian / Ubuntu: sudo apt install python3 python3-venv" \
         "  If it is elsewhere: ZHIXING_PYTHON=/path/to/python3.12 ./run; or use the container image (see README)."
@@ -76,8 +76,8 @@ check_room() {
     free_mb=$(df -Pk "$here" | awk 'NR == 2 { print int($4 / 1024) }')
     if [ "${free_mb:-0}" -lt "$need_mb" ]; then
         stop \
-            "磁盘空间不足: $here 只剩 $free_mb MB,安装需要 $need_mb MB。" \
-            "  请清理磁盘,或把本目录移到更大的磁盘上。" \
+            "磁盘空间不足：$here 只剩 $free_mb MB，安装需要 $need_mb MB。" \
+            "  请清理磁盘，或把本目录移到更大的磁盘上。" \
             "Not enough disk space: $here has $free_mb MB left, installing needs $need_mb MB." \
             "  Free some space, or move this folder to a larger disk."
     fi
@@ -88,8 +88,8 @@ check_writable() {
     trial=$here/.trial-$$
     if ! (: >"$trial") 2>/dev/null; then
         stop \
-            "无法写入目录 $here (当前用户: $(id -un))。" \
-            "  请换用目录的所有者运行,或: sudo chown -R $(id -un) '$here'" \
+            "无法写入目录 $here （当前用户：$(id -un)）。" \
+            "  请换用目录的所有者运行，或：sudo chown -R $(id -un) '$here'" \
             "The folder $here cannot be written (user: $(id -un))." \
             "  Run this as the folder's owner, or: sudo chown -R $(id -un) '$here'"
     fi
@@ -102,11 +102,11 @@ make_venv() {
         return
     fi
     find_python
-    say "正在创建虚拟环境($found)… / Making the virtual environment ($found)…"
+    say "正在创建虚拟环境（${found}）… / Making the virtual environment ($found)…"
     if ! "$found" -m venv --clear "$venv" >"$here/.venv.log" 2>&1; then
         cat "$here/.venv.log" >&2
         stop \
-            "无法创建虚拟环境 $venv,原因见上。Debian / Ubuntu: sudo apt install python3-venv" \
+            "无法创建虚拟环境 ${venv}，原因见上。Debian / Ubuntu: sudo apt install python3-venv" \
             "The virtual environment $venv could not be made, see above. Debian / Ubuntu: sudo apt install python3-venv"
     fi
     rm -f "$here/.venv.log"
@@ -132,9 +132,9 @@ pip_install() {
 install_failed() {
     tail -n 8 "$venv/install.log" >&2
     stop \
-        "依赖安装失败,原因见上;完整日志: $venv/install.log" \
-        "  网络不通或太慢时可以指定镜像: PIP_INDEX_URL=https://<镜像地址>/simple ./run;代理: HTTPS_PROXY=…" \
-        "  已下载的部分不会丢失,再运行一次即可继续。" \
+        "依赖安装失败，原因见上；完整日志：$venv/install.log" \
+        "  网络不通或太慢时可以指定镜像：PIP_INDEX_URL=https://<镜像地址>/simple ./run；代理：HTTPS_PROXY=…" \
+        "  已下载的部分不会丢失，再运行一次即可继续。" \
         "Installing the dependencies failed, see above; the whole log: $venv/install.log" \
         "  If the network is slow or closed, name a mirror: PIP_INDEX_URL=https://<mirror>/simple ./run; a proxy: HTTPS_PROXY=…" \
         "  What has been downloaded is kept; run this again to go on."
@@ -154,15 +154,15 @@ install() {
     make_venv
     minor=$("$python" -c 'import sys; print(sys.version_info[1])')
     if [ "$minor" -ge 13 ]; then
-        say "Python 3.$minor: chroma-hnswlib 没有适用的安装包,向量索引改用 voyager。" \
+        say "Python 3.$minor: chroma-hnswlib 没有适用的安装包，向量索引改用 voyager。" \
             "Python 3.$minor: chroma-hnswlib has no wheel for it; voyager keeps the vector index instead."
     fi
-    say "正在安装依赖(约 420 MB,视网速需 0.5–5 分钟)… / Installing dependencies (about 420 MB, 0.5–5 minutes)…"
+    say "正在安装依赖（约 420 MB，视网速需 0.5–5 分钟）… / Installing dependencies (about 420 MB, 0.5–5 minutes)…"
     if ! pip_install "$here/$lock"; then
         [ "$minor" -ge 13 ] || install_failed
         without_vectors "$here/$lock" >"$venv/reduced.txt"
         pip_install "$venv/reduced.txt" || install_failed
-        say "Python 3.$minor 缺少部分安装包: 记忆只按词语检索,不使用向量。使用 Python 3.12 可获得全部功能。" \
+        say "Python 3.$minor 缺少部分安装包：记忆只按词语检索，不使用向量。使用 Python 3.12 可获得全部功能。" \
             "Python 3.$minor lacks some wheels: memory finds by words, without vectors. Python 3.12 has everything."
     fi
     warm
@@ -178,7 +178,7 @@ import alembic, cryptography, httpx, nicegui, sqlmodel, uvicorn
 ') >/dev/null 2>"$venv/warm.log" || {
         tail -n 5 "$venv/warm.log" >&2
         stop \
-            "依赖已安装,但无法加载,原因见上。请删除 $venv 后再运行一次。" \
+            "依赖已安装，但无法加载，原因见上。请删除 $venv 后再运行一次。" \
             "The dependencies are installed but cannot be loaded, see above. Remove $venv and run this again."
     }
 }
