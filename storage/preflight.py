@@ -118,8 +118,8 @@ def holder_of(port: int) -> str:
     import psutil
 
     try:
-        listening = [c for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.laddr]
-        pids = {c.pid for c in listening if c.laddr.port == port}
+        listening = [c for c in psutil.net_connections("tcp") if c.status == "LISTEN"]
+        pids = {c.pid for c in listening if getattr(c.laddr, "port", 0) == port}
         names = [f"{psutil.Process(pid).name()} (pid {pid})" for pid in sorted(p for p in pids if p)]
     except (psutil.Error, OSError):
         return ""
