@@ -1,0 +1,131 @@
+// Keyboard, drawer, copy and relative times. No words of its own: those come with the rail's data attributes.
+(() => {
+  const rail = () => document.querySelector("[data-rail]");
+  const word = (name) => rail()?.dataset[name] ?? "";
+  const typing = (el) => el && (el.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(el.tagName));
+
+  // ---- relative times -------------------------------------------------------------------------------------------
+  let ago;
+  function relative(at) {
+    ago ??= JSON.parse(word("ago") || "{}");
+    const left = at - Date.now(), s = Math.abs(left) / 1000, pre = left > 5000 ? "in_" : "";
+    if (s < 10 && !pre) return ago.now;
+    const [name, n] = s < 60 ? ["seconds", s] : s < 3600 ? ["minutes", s / 60] : s < 86400 ? ["hours", s / 3600] : ["days", s / 86400];
+    return (ago[pre + name] ?? "").replace("{n}", Math.max(1, Math.floor(n)));
+  }
+  const lang = () => document.documentElement.lang || undefined;
+  const exact = (at) => new Date(at).toLocaleString(lang(), { dateStyle: "medium", timeStyle: "medium" }) +
+    " " + Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const forms = {
+    ago: relative,
+    exact: (at) => new Date(at).toLocaleString(lang(), { dateStyle: "short", timeStyle: "medium" }),
+    clock: (at) => new Date(at).toLocaleTimeString(lang(), { timeStyle: "short" }),
+  };
+  function stamp(el) {
+    const at = Number(el.dataset.at);
+    if (!at || !rail()) return;
+    const text = (forms[el.dataset.form] ?? relative)(at);
+    if (text && el.textContent !== text) el.textContent = text;
+    el.title = exact(at);
+  }
+  const stampAll = (root) => root.querySelectorAll?.("time[data-at]").forEach(stamp);
+  setInterval(() => document.hidden || stampAll(document), 10000);
+  new MutationObserver((list) => {
+    for (const change of list) for (const node of change.addedNodes) {
+      if (node.nodeType !== 1) continue;
+      if (node.matches("time[data-at]")) stamp(node); else stampAll(node);
+      if (node.matches("[data-rail]") || node.querySelector("[data-rail]")) stampAll(document);
+    }
+  }).observe(document.documentElement, { childList: true, subtree: true });
+
+  // ---- drawer ---------------------------------------------------------------------------------------------------
+  function drawer(open) {
+    const button = document.querySelector("[data-drawer]");
+    document.documentElement.classList.toggle("drawer-open", open);
+    button?.setAttribute("aria-expanded", String(open));
+    if (open) rail().querySelector("a")?.focus(); else if (rail()?.contains(document.activeElement)) button?.focus();
+  }
+  const drawn = () => document.documentElement.classList.contains("drawer-open");
+
+  // ---- copy -----------------------------------------------------------------------------------------------------
+  async function copy(button) {
+    const text = button.dataset.copy;
+    try { await navigator.clipboard.writeText(text); }
+    catch {
+      const area = Object.assign(document.createElement("textarea"), { value: text });
+      button.parentElement.append(area); area.select(); document.execCommand("copy"); area.remove();
+    }
+    const before = button.dataset.label ?? (button.dataset.label = button.textContent);
+    button.classList.add("copied");
+    if (before) button.textContent = word("copied"); else button.setAttribute("aria-label", word("copied"));
+    clearTimeout(button._back);
+    button._back = setTimeout(() => {
+      button.classList.remove("copied");
+      if (before) button.textContent = before;
+    }, 1600);
+  }
+
+  // ---- go to a page ---------------------------------------------------------------------------------------------
+  function palette() {
+    if (document.querySelector("dialog.palette")) return;
+    const box = Object.assign(document.createElement("dialog"), { className: "palette" });
+    const input = Object.assign(document.createElement("input"), { type: "search", placeholder: word("find"), autocomplete: "off" });
+    input.setAttribute("aria-label", word("find"));
+    box.setAttribute("aria-label", word("find"));
+    const list = document.createElement("div");
+    const pages = [...rail().querySelectorAll("a.nav")];
+    function show() {
+      const wanted = input.value.trim().toLowerCase();
+      const found = pages.filter((a) => (a.textContent + " " + a.getAttribute("href")).toLowerCase().includes(wanted));
+      list.replaceChildren(...found.map((a) => {
+        const row = a.cloneNode(true);
+        row.removeAttribute("id"); row.removeAttribute("aria-current"); row.classList.remove("on");
+        if (a.dataset.key) row.append(Object.assign(document.createElement("kbd"), { textContent: "g " + a.dataset.key }));
+        return row;
+      }));
+      if (!found.length) list.append(Object.assign(document.createElement("p"), { className: "muted", textContent: word("nothing") }));
+      list.firstElementChild?.classList.add("on");
+    }
+    input.addEventListener("input", show);
+    box.addEventListener("keydown", (e) => {
+      if (e.isComposing || e.keyCode === 229) return;
+      const rows = [...list.querySelectorAll("a")], at = rows.findIndex((r) => r.classList.contains("on"));
+      if (e.key === "Enter" && rows[at] && document.activeElement === input) { e.preventDefault(); rows[at].click(); }
+      if (e.key !== "ArrowDown" && e.key !== "ArrowUp") return;
+      e.preventDefault();
+      rows[at]?.classList.remove("on");
+      rows.at((at + (e.key === "ArrowDown" ? 1 : -1)) % rows.length)?.classList.add("on");
+    });
+    box.addEventListener("close", () => box.remove());
+    box.addEventListener("click", (e) => e.target === box && box.close());
+    box.append(input, list);
+    document.body.append(box);
+    show();
+    box.showModal();
+  }
+
+  // ---- events ---------------------------------------------------------------------------------------------------
+  document.addEventListener("click", (e) => {
+    const button = e.target.closest?.("[data-copy],[data-drawer],[data-palette]");
+    if (button?.dataset.copy !== undefined) copy(button);
+    else if (button?.dataset.drawer !== undefined) drawer(!drawn());
+    else if (button) palette();
+    else if (drawn() && !e.target.closest("[data-rail]")) drawer(false);
+  });
+  let led = 0;
+  document.addEventListener("keydown", (e) => {
+    if (e.isComposing || e.keyCode === 229 || e.ctrlKey || e.metaKey || e.altKey) return;
+    if (e.key === "Escape" && drawn()) return drawer(false);
+    if (typing(e.target) || document.querySelector("dialog[open], .q-dialog--modal, .q-menu")) return;
+    if (e.key === "/") {
+      e.preventDefault();
+      const search = document.querySelector("[data-search] input, input[data-search]");
+      if (search) search.focus(); else palette();
+    } else if (e.key === "g") led = Date.now();
+    else if (Date.now() - led < 1200) {
+      led = 0;
+      const link = [...(rail()?.querySelectorAll("a[data-key]") ?? [])].find((a) => a.dataset.key === e.key);
+      if (link) { e.preventDefault(); link.click(); }
+    }
+  });
+})();

@@ -1,0 +1,223 @@
+"""What every page shares: who looks, the rail, title, language, theme, and how an act's refusal is shown."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from nicegui import Client, ui
+
+from pages.parts.markup import Markup, box, tag
+from pages.rail import rail
+from pages.visitor import HTML_LANG, THEMES, Visitor
+from routes.assets import Assets
+from storage.errors import AppError, Denied, Invalid, Unauthenticated
+from storage.principal import Principal
+from storage.settings import ROOT, Settings
+from storage.words import LANGS, Words
+
+log = logging.getLogger(__name__)
+SCOPE_KEY = "zhixing.principal"
+THEME_KEY = "zhixing.theme"
+
+
+class Gate(Protocol):
+    """What the panel needs of the security gate."""
+
+    def claim(self, client_id: str, who: Principal) -> None:
+        """Bind a page's client to its session."""
+
+    def alive(self, who: Principal) -> bool:
+        """True while the session may act."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Frame:
+    """The open page: `actions` is the place right of the title, `body` the page's content."""
+
+    actions: Markup
+    body: Markup
+
+
+class Panel:
+    """Opens pages. One object for the process, made by app.py."""
+
+    def __init__(self, gate: Gate, words: Words, settings: Settings, assets: Assets | None = None) -> None:
+        self.gate = gate
+        self.words = words
+        self.settings = settings
+        self.assets = assets or Assets(ROOT / "assets")
+
+    def enter(self) -> Visitor:
+        """First line of every page builder: who looks, with the page set to their language and theme.
+
+        Raises:
+            Unauthenticated: the gate let through a request without a session, which it never does.
+        """
+        client = ui.context.client
+        scope = client.request.scope
+        who = scope.get(SCOPE_KEY)
+        if not isinstance(who, Principal):
+            raise Unauthenticated("session.missing")
+        self.gate.claim(client.id, who)
+        theme = scope.get(THEME_KEY, getattr(who, "theme", "auto"))
+        v = Visitor(
+            who=who,
+            lang=who.lang if who.lang in LANGS else "en",
+            theme=theme if theme in THEMES else "auto",
+            client=client,
+            words=self.words,
+        )
+        self._dress(v)
+        return v
+
+    def _dress(self, v: Visitor) -> None:
+        """Give this client its own copy of the page: language, theme and head are per person."""
+        page = copy.copy(v.client.page)
+        page.language, page.dark = HTML_LANG[v.lang], v.dark  # type: ignore[assignment]
+        page.title = v.t("product.name")
+        v.client.page = page
+        scheme = {None: "light dark", False: "light", True: "dark"}[v.dark]
+        ui.add_head_html(
+            f'<link rel="stylesheet" href="{self.assets.url("icons.css")}">'
+            f'<link rel="stylesheet" href="{self.assets.url("panel.css")}">'
+            f"<style>:root{{color-scheme:{scheme}}}</style>"
+            f'<script defer src="{self.assets.url("panel.js")}"></script>'
+        )
+
+    def title(self, v: Visitor, text: str) -> None:
+        """Set the browser's title; works while the page is built and afterwards."""
+        v.client.page.title = f"{text} · {v.t('product.name')}"
+        if v.client.has_socket_connection:
+            with v.client:
+                ui.page_title(v.client.page.title)
+
+    @contextmanager
+    def frame(
+        self,
+        v: Visitor,
+        title: str,
+        *,
+        place: str = "",
+        wide: bool = False,
+        css: tuple[str, ...] = (),
+        **params: object,
+    ) -> Iterator[Frame]:
+        """Rail, title and the page's body; what is made inside stands in the body.
+
+        Args:
+            title: catalogue key, filled with `params`.
+            place: path of the rail's entry that is lit.
+            wide: the body fills the window, and the title is only read aloud.
+            css: more style sheets of `assets/css/`.
+        """
+        text = v.t(title, **params)
+        self.title(v, text)
+        for name in css:
+            ui.add_head_html(f'<link rel="stylesheet" href="{self.assets.url(name)}">')
+        rail(v, place)
+        with box("main wide" if wide else "main") as main:
+            if wide:
+                tag("h1", text, "sr")
+                actions = box("sr")
+            else:
+                with box("head"):
+                    tag("h1", text)
+                    box("sp")
+                    actions = box("actions")
+            with box("body") as body:
+                yield Frame(actions=actions, body=body)
+        main.attr(tabindex="-1")
+
+    def act(
+        self,
+        v: Visitor,
+        fn: Callable[..., Awaitable[Any]],
+        *args: Any,
+        refused: Callable[[Invalid], bool] | None = None,
+    ) -> Callable[..., Awaitable[None]]:
+        """An event handler that runs `fn(*args)`, and shows a refusal as a notice in the visitor's language.
+
+        If `fn` takes one more argument, it is given the event.
+
+        Args:
+            refused: shows an error beside its field; returns False to have it shown as a notice.
+        """
+
+        async def run(*event: Any) -> None:
+            if not self.gate.alive(v.who):
+                with v.client:
+                    ui.navigate.to("/login")
+                return
+            try:
+                await fn(*args, *event)
+            except Invalid as error:
+                if refused is None or not refused(error):
+                    self.tell(v, error)
+            except AppError as error:
+                self.tell(v, error)
+            except Exception:
+                reference = secrets.token_hex(4)
+                log.exception("page action failed, reference %s", reference)
+                _notice(v.client, v.t("error.page"), v.t("error.page.remedy", reference=reference), "negative")
+
+        if _wants_event(fn, len(args)):
+
+            async def with_event(event: Any) -> None:
+                await run(event)
+
+            return with_event
+
+        async def plain() -> None:
+            await run()
+
+        return plain
+
+    def tell(self, v: Visitor, error: AppError) -> None:
+        """Show an expected error as a notice."""
+        what, remedy = v.explain(error)
+        _notice(v.client, what, remedy, "negative")
+
+    def say(self, v: Visitor, text: str) -> None:
+        """Confirm the visitor's own act."""
+        _notice(v.client, text, "", "positive")
+
+    def may(self, v: Visitor, right: str) -> bool:
+        """True if the visitor holds the right; else the page says so, instead of its content."""
+        if v.who.may(right):
+            return True
+        what, remedy = v.explain(Denied("right.missing", right=right))
+        with box("state"):
+            tag("p", what, "state-title")
+            tag("p", remedy, "muted")
+        return False
+
+
+def _notice(client: Client, text: str, caption: str, kind: Literal["positive", "negative"]) -> None:
+    if client.is_deleted:
+        return
+    with client:
+        ui.notify(
+            text,
+            caption=caption or None,
+            type=kind,
+            position="bottom",
+            close_button="×" if kind == "negative" else False,
+            timeout=12000 if kind == "negative" else 4000,
+            classes=f"notice notice-{kind}",
+        )
+
+
+def _wants_event(fn: Callable[..., Any], given: int) -> bool:
+    needed = [
+        p
+        for p in inspect.signature(fn).parameters.values()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    return len(needed) > given
