@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 from nicegui import Client, ui
 
 from pages.parts.markup import Markup, box, tag
+from pages.parts.state import failed
 from pages.rail import rail
 from pages.visitor import HTML_LANG, THEMES, Visitor
 from routes.assets import Assets
@@ -109,7 +110,8 @@ class Panel:
         css: tuple[str, ...] = (),
         **params: object,
     ) -> Iterator[Frame]:
-        """Rail, title and the page's body; what is made inside stands in the body.
+        """Rail, title and the page's body; what is made inside stands in the body. An `AppError` ends the page there:
+        what failed, its remedy and code are shown, and the rail goes on.
 
         Args:
             title: catalogue key, filled with `params`.
@@ -132,7 +134,10 @@ class Panel:
                     box("sp")
                     actions = box("actions")
             with box("body") as body:
-                yield Frame(actions=actions, body=body)
+                try:
+                    yield Frame(actions=actions, body=body)
+                except AppError as error:
+                    failed(v, error)
         main.attr(tabindex="-1")
 
     def act(
@@ -192,10 +197,7 @@ class Panel:
         """True if the visitor holds the right; else the page says so, instead of its content."""
         if v.who.may(right):
             return True
-        what, remedy = v.explain(Denied("right.missing", right=right))
-        with box("state"):
-            tag("p", what, "state-title")
-            tag("p", remedy, "muted")
+        failed(v, Denied("right.missing", right=right))
         return False
 
 

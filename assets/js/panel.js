@@ -4,6 +4,9 @@
   const word = (name) => rail()?.dataset[name] ?? "";
   const typing = (el) => el && (el.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(el.tagName));
 
+  // Texts are Vue's text nodes: change the node, never replace it.
+  const setText = (el, text) => { if (el.firstChild?.nodeType === 3) el.firstChild.nodeValue = text; else el.textContent = text; };
+
   // ---- relative times -------------------------------------------------------------------------------------------
   let ago;
   function relative(at) {
@@ -25,7 +28,7 @@
     const at = Number(el.dataset.at);
     if (!at || !rail()) return;
     const text = (forms[el.dataset.form] ?? relative)(at);
-    if (text && el.textContent !== text) el.textContent = text;
+    if (text && el.textContent !== text) setText(el, text);
     el.title = exact(at);
   }
   const stampAll = (root) => root.querySelectorAll?.("time[data-at]").forEach(stamp);
@@ -34,6 +37,7 @@
     for (const change of list) for (const node of change.addedNodes) {
       if (node.nodeType !== 1) continue;
       if (node.matches("time[data-at]")) stamp(node); else stampAll(node);
+      node.querySelectorAll("form[data-keep]").forEach(restore);
       if (node.matches("[data-rail]") || node.querySelector("[data-rail]")) stampAll(document);
     }
   }).observe(document.documentElement, { childList: true, subtree: true });
@@ -57,13 +61,37 @@
     }
     const before = button.dataset.label ?? (button.dataset.label = button.textContent);
     button.classList.add("copied");
-    if (before) button.textContent = word("copied"); else button.setAttribute("aria-label", word("copied"));
+    if (before) setText(button, word("copied")); else button.setAttribute("aria-label", word("copied"));
     clearTimeout(button._back);
     button._back = setTimeout(() => {
       button.classList.remove("copied");
-      if (before) button.textContent = before;
+      if (before) setText(button, before);
     }, 1600);
   }
+
+  // ---- typed text outlives a reload (never secrets), and leaving with it is asked about --------------------------
+  const store = (form) => `zhixing:${location.pathname}:${form.dataset.keep}`;
+  document.addEventListener("input", (e) => {
+    const form = e.target.closest?.("form[data-keep]");
+    if (!form) return;
+    form.dataset.dirty = "1";
+    const kept = {};
+    for (const el of form.elements) if (el.name && !["password", "checkbox", "hidden"].includes(el.type) && !el.readOnly) kept[el.name] = el.value;
+    try { sessionStorage.setItem(store(form), JSON.stringify(kept)); } catch { /* full or forbidden: only convenience */ }
+  });
+  function restore(form) {
+    let kept;
+    try { kept = JSON.parse(sessionStorage.getItem(store(form)) ?? "null"); } catch { return; }
+    for (const el of form.elements) {
+      const text = kept?.[el.name];
+      if (typeof text !== "string" || el.type === "password" || text === el.value) continue;
+      el.value = text; form.dataset.dirty = "1";
+    }
+  }
+  window.zhixingKept = (id) => {
+    const form = document.getElementById(id);
+    if (form) { sessionStorage.removeItem(store(form)); delete form.dataset.dirty; }
+  };
 
   // ---- go to a page ---------------------------------------------------------------------------------------------
   function palette() {

@@ -26,18 +26,18 @@ class Markup(TextElement):
         return self
 
 
-def tag(name: str, text: str = "", css: str = "", **attrs: object) -> Markup:
+def tag(name: str, text: str = "", css: str = "", /, **attrs: object) -> Markup:
     """An element in the current place, e.g. `tag("h2", v.t("x"), "r", title="y")`."""
     made = Markup(name, text, css)
     return made.attr(**attrs) if attrs else made
 
 
-def box(css: str = "", text: str = "", **attrs: object) -> Markup:
+def box(css: str = "", text: str = "", /, **attrs: object) -> Markup:
     """A `div`."""
     return tag("div", text, css, **attrs)
 
 
-def span(text: str = "", css: str = "", **attrs: object) -> Markup:
+def span(text: str = "", css: str = "", /, **attrs: object) -> Markup:
     """A `span`."""
     return tag("span", text, css, **attrs)
 
