@@ -13,11 +13,13 @@ class MemoryScope:
     Attributes:
         person: stable id of the person (`feishu:ou_x`, `user:1`); empty for a group's or the tenant's memory.
         group: conversation key of the group; empty in direct chats.
+        bot: the bot whose own knowledge is searched as well; empty for none.
     """
 
     tenant: str
     person: str = ""
     group: str = ""
+    bot: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,258 @@
+"""Reads and writes of the memory tables. Each function runs inside a transaction of `Database`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, select, update
+
+from agent.memory.base import MemoryScope
+from agent.memory.dates import date_terms
+from agent.memory.fulltext import WordIndex
+from agent.memory.tokens import pack, traits, words
+from storage.database import new_id
+from storage.tables.memory import MemoryRow, MemoryStoreRow, MemoryVector
+
+store_t = MemoryStoreRow.__table__  # type: ignore[attr-defined]
+memory_t = MemoryRow.__table__  # type: ignore[attr-defined]
+vector_t = MemoryVector.__table__  # type: ignore[attr-defined]
+
+SITTING_MS = 4 * 3600 * 1000  # a longer silence ends a sitting
+LONGEST_TEXT = 20_000
+OURS = "assistant"
+PART = 500  # ids in one IN list
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewRow:
+    """A row to be kept, its words made already (that part needs no database)."""
+
+    kind: str
+    text: str
+    speaker: str
+    speaker_id: str
+    session: str
+    at: int
+    label: str
+    source: str
+    place: str = ""
+    message_id: int | None = None
+    document_id: int | None = None
+    sitting: int | None = None
+    subject: str = ""
+    attribute: str = ""
+    valid_from: int | None = None
+    terms: bytes = b""
+    traits: int = 0
+
+
+def prepare(
+    *,
+    kind: str,
+    text: str,
+    at: int,
+    label: str,
+    source: str,
+    zone: ZoneInfo,
+    speaker: str = "",
+    speaker_id: str = "",
+    session: str = "",
+    place: str = "",
+    message_id: int | None = None,
+    document_id: int | None = None,
+    sitting: int | None = None,
+    subject: str = "",
+    attribute: str = "",
+    heading: str = "",
+) -> NewRow:
+    """Make a row's words: what was said, who said it, when; for a piece of a document its heading."""
+    text = text[:LONGEST_TEXT]
+    ours = speaker == OURS
+    terms = words(text)
+    if kind == "chunk":
+        terms += words(heading)
+    else:
+        terms += [] if ours else words(speaker)
+        terms += date_terms(datetime.fromtimestamp(at / 1000, zone).date())
+    return NewRow(
+        kind=kind,
+        text=text,
+        speaker=speaker,
+        speaker_id=speaker_id,
+        session=session,
+        at=at,
+        label=label,
+        source=source,
+        place=place,
+        message_id=message_id,
+        document_id=document_id,
+        sitting=sitting,
+        subject=subject,
+        attribute=attribute,
+        valid_from=at if kind not in ("turn", "chunk") else None,
+        terms=pack(terms),
+        traits=traits(text, ours=ours),
+    )
+
+
+def fact_place(text: str) -> str:
+    """What tells two facts of one source apart; the same fact again has the same place and is kept once."""
+    return hashlib.blake2b(" ".join(text.split()).lower().encode(), digest_size=6).hexdigest()
+
+
+def store_keys(scope: MemoryScope) -> list[tuple[str, str]]:
+    """(kind, key) of the memories that a scope may see, its own first. A group never sees a person's."""
+    own = ("group", scope.group) if scope.group else ("person", scope.person) if scope.person else ("tenant", "")
+    out = [own]
+    if scope.bot:
+        out.append(("bot", scope.bot))
+    if own != ("tenant", ""):
+        out.append(("tenant", ""))
+    return out
+
+
+def find_store(c: Connection, tenant: str, kind: str, key: str) -> int | None:
+    """The number of a memory, if there is one."""
+    found = c.execute(
+        select(store_t.c.id).where(and_(store_t.c.tenant == tenant, store_t.c.kind == kind, store_t.c.key == key))
+    ).first()
+    return None if found is None else int(found.id)
+
+
+def make_store(c: Connection, tenant: str, kind: str, key: str, now: int) -> int:
+    """The number of a memory, made if there is none."""
+    found = find_store(c, tenant, kind, key)
+    if found is not None:
+        return found
+    return new_id(c.execute(insert(store_t), {"tenant": tenant, "kind": kind, "key": key, "created_at": now}))
+
+
+_SAME = select(memory_t.c.id).where(
+    and_(
+        memory_t.c.store_id == bindparam("s"),
+        memory_t.c.kind == bindparam("k"),
+        memory_t.c.source == bindparam("o"),
+        memory_t.c.place == bindparam("p"),
+    )
+)
+_LAST = (
+    select(memory_t.c.id, memory_t.c.sitting, memory_t.c.at)
+    .where(and_(memory_t.c.store_id == bindparam("s"), memory_t.c.session == bindparam("e")))
+    .order_by(memory_t.c.id.desc())
+    .limit(1)
+)
+
+
+def add_rows(
+    c: Connection, index: WordIndex, tenant: str, store: int, rows: Iterable[NewRow], now: int
+) -> list[tuple[int, NewRow, int, bool]]:
+    """Insert rows and index their words. Gives (id, row, sitting, fresh); a row kept before is not kept twice."""
+    out: list[tuple[int, NewRow, int, bool]] = []
+    last: dict[str, tuple[int, int]] = {}  # session -> (sitting, at) of its last row
+    words_of: list[tuple[int, int, bytes]] = []
+    for row in rows:
+        same = c.execute(_SAME, {"s": store, "k": row.kind, "o": row.source, "p": row.place}).first()
+        if same is not None:
+            out.append((int(same.id), row, 0, False))
+            continue
+        sitting = row.sitting
+        if sitting is None and row.kind == "turn" and row.session:
+            if row.session not in last:
+                before = c.execute(_LAST, {"s": store, "e": row.session}).first()
+                if before is not None:
+                    last[row.session] = (int(before.sitting or before.id), int(before.at))
+            held = last.get(row.session)
+            if held is not None and row.at - held[1] < SITTING_MS:
+                sitting = held[0]
+        values: dict[str, Any] = {name: getattr(row, name) for name in row.__dataclass_fields__}
+        values |= {"tenant": tenant, "store_id": store, "sitting": sitting, "created_at": now, "updated_at": now}
+        number = new_id(c.execute(insert(memory_t), values))
+        if sitting is None:
+            sitting = number
+            c.execute(update(memory_t).where(memory_t.c.id == number).values(sitting=number))
+        if row.session:
+            last[row.session] = (sitting, row.at)
+        words_of.append((store, number, row.terms))
+        out.append((number, row, sitting, True))
+    index.add(c, words_of)
+    return out
+
+
+_COLUMNS = (
+    memory_t.c.id,
+    memory_t.c.kind,
+    memory_t.c.sitting,
+    memory_t.c.speaker,
+    memory_t.c.at,
+    memory_t.c.traits,
+    memory_t.c.message_id,
+    memory_t.c.session,
+    memory_t.c.terms,
+)
+
+
+def current(documents: bool) -> Any:
+    """What ranking sees: pieces of documents, or what was said and the facts that hold now."""
+    if documents:
+        return memory_t.c.kind == "chunk"
+    return and_(memory_t.c.kind != "chunk", memory_t.c.superseded_by.is_(None), memory_t.c.retracted_at.is_(None))
+
+
+def count_rows(c: Connection, store: int, documents: bool) -> int:
+    """How many rows a search of this memory looks at."""
+    return int(
+        c.execute(
+            select(func.count()).select_from(memory_t).where(and_(memory_t.c.store_id == store, current(documents)))
+        ).scalar_one()
+    )
+
+
+def load_rows(c: Connection, store: int, documents: bool, ids: Sequence[int] | None = None) -> list[Row[Any]]:
+    """Columns for ranking, in the order in which things were said."""
+    where = and_(memory_t.c.store_id == store, current(documents))
+    query = select(*_COLUMNS).where(where).order_by(memory_t.c.sitting, memory_t.c.id)
+    if ids is None:
+        return list(c.execute(query))
+    out: list[Row[Any]] = []
+    for i in range(0, len(ids), PART):
+        out += c.execute(query.where(memory_t.c.id.in_(ids[i : i + PART])))
+    return sorted(out, key=lambda row: (row.sitting, row.id))
+
+
+def full_rows(c: Connection, tenant: str, ids: Sequence[int]) -> dict[int, Row[Any]]:
+    """Whole rows by id, of one tenant."""
+    out: dict[int, Row[Any]] = {}
+    for i in range(0, len(ids), PART):
+        found = c.execute(
+            select(memory_t).where(and_(memory_t.c.tenant == tenant, memory_t.c.id.in_(ids[i : i + PART])))
+        )
+        out |= {int(row.id): row for row in found}
+    return out
+
+
+def remove_rows(c: Connection, index: WordIndex, rows: Sequence[Row[Any]]) -> None:
+    """Delete rows with their words and vectors. `rows` need id, store_id and terms."""
+    index.remove(c, [(row.store_id, row.id, row.terms) for row in rows])
+    ids = [row.id for row in rows]
+    for i in range(0, len(ids), PART):
+        part = ids[i : i + PART]
+        c.execute(delete(vector_t).where(vector_t.c.memory_id.in_(part)))
+        c.execute(
+            update(memory_t).where(memory_t.c.superseded_by.in_(part)).values(superseded_by=0)
+        )  # history stays history
+        c.execute(delete(memory_t).where(memory_t.c.id.in_(part)))
+
+
+def rows_in(c: Connection, stores: Sequence[int], ids: Sequence[int]) -> list[Row[Any]]:
+    """Rows among `ids` that belong to one of the memories; others count as absent."""
+    out: list[Row[Any]] = []
+    for i in range(0, len(ids), PART):
+        out += c.execute(
+            select(memory_t).where(and_(memory_t.c.store_id.in_(stores), memory_t.c.id.in_(ids[i : i + PART])))
+        )
+    return out
