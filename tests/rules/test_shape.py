@@ -15,6 +15,7 @@ VAGUE = {"utils", "util", "helpers", "helper", "manager", "service", "services",
 EDGES = {
     "storage/database.py: SqliteDatabase._together": "the error is handed to the one who asked for the write",
     "storage/runner.py: Runner._ending": "a job always ends",
+    "storage/migrate.py: upgrade": "whatever a migration raises, the original stays usable",
     "pages/frame.py: Panel.act.run": "what a button started ends with a notice and a logged trace",
 }
 
