@@ -19,11 +19,11 @@ def dialog(title: str, *, broad: bool = False) -> Iterator[ui.dialog]:
     """An open dialog with its title; it is removed from the page when it closes. `Esc` closes it."""
     with ui.dialog() as made:
         made.props["aria-label"] = title
-        made.on("hide", made.delete)
+        _ = made.on("hide", made.delete)
         with box("card dialog broad" if broad else "card dialog"):
             tag("h2", title)
             yield made
-    made.open()
+    _ = made.open()
 
 
 def confirm(
@@ -47,7 +47,7 @@ def confirm(
         if name and values["name"] != name:
             form.fail("name", v.t("confirm.name.wrong", name=name))
             return
-        made.close()
+        _ = made.close()
         await handler()
 
     with dialog(title) as made:
