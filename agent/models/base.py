@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -46,6 +46,8 @@ class ModelRequest:
     Attributes:
         deadline: seconds for the whole answer, retries included.
         first_token: seconds until something must have arrived.
+        stall: seconds that may pass between two pieces of the answer.
+        retry_within: seconds after which no further try of the same model begins.
     """
 
     messages: tuple[ChatMessage, ...]
@@ -54,6 +56,8 @@ class ModelRequest:
     max_tokens: int | None = None
     deadline: float = 120.0
     first_token: float = 60.0
+    stall: float = 30.0
+    retry_within: float = 60.0
     user: str = ""
 
 
@@ -107,15 +111,16 @@ ModelEvent = TextDelta | Thinking | Completed
 class Model(Protocol):
     """A model ready to be called. Raises only `storage.errors` types:
 
-    Throttled (429), Rejected `model.key` (401/403), `model.unknown` (404), `model.context` (too long),
-    `model.filtered` (content refused), `model.bad_request`; Unavailable `model.down` (5xx, network),
-    `model.timeout` (first token, stall, deadline), `model.broken` (cut or malformed stream).
+    Throttled `model.throttled` (429), Rejected `model.key` (401/403), `model.quota` (402, no balance), `model.unknown`
+    (404), `model.address`, `model.not_api` (a web page answered), `model.context` (too long), `model.filtered` (content
+    refused), `model.bad_request`; Unavailable `model.down` (5xx), `model.dns`, `model.connect`, `model.tls`,
+    `model.timeout` (first token, stall, deadline), `model.broken` (cut or malformed stream), `model.empty` (no answer).
     """
 
     name: str
     context_tokens: int
 
-    def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+    def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         """Call the model. Text arrives as it is made; the last event is `Completed`.
 
         Retries with jitter inside the deadline, but only while no text has been handed out.
