@@ -1,0 +1,130 @@
+"""A running DingTalk bot: verified messages in, replies and pushes out. One handler behind HTTP callback and Stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from channels.base import Accept, BotConfig, Channel, Pace, ProbeResult, RawRequest, RawResponse
+from channels.dingtalk import signature, wire
+from channels.dingtalk.address import Address, target, trusted
+from channels.dingtalk.client import DingTalkClient
+from channels.dingtalk.manifest import MANIFEST
+from channels.dingtalk.probe import probe
+from channels.dingtalk.render import render, robot_body, split
+from channels.dingtalk.settings import settings_of
+from channels.hooks import Hooks
+from security.egress import Egress
+from storage.clock import Clock
+from storage.envelope import Outgoing, Receipt
+from storage.errors import Conflict, Invalid, Rejected, TooLarge
+
+MOST_SESSIONS = 5000
+# refusals after which a session webhook may still carry the answer: the open API is not for us, or not yet
+SESSION_HELPS = frozenset({"dingtalk.scope", "dingtalk.person", "dingtalk.robot_code", "dingtalk.group"})
+
+
+class DingTalkChannel:
+    """One app robot. Replies go through the open API, which returns a message id.
+
+    The session webhook of a message is used only where the open API cannot reach the person, only while it holds,
+    and only at the bot's own addresses.
+    """
+
+    idempotent = False  # DingTalk knows no idempotency key: a lost answer stays unknown
+    pace = Pace(count=20, seconds=1.0)
+
+    def __init__(self, config: BotConfig, egress: Egress, clock: Clock, accept: Accept, hooks: Hooks) -> None:
+        self.config, self.egress, self.clock, self.accept, self.hooks = config, egress, clock, accept, hooks
+        self._uses = signature.Uses()
+        self._sessions: dict[str, tuple[str, int]] = {}
+        self._client: DingTalkClient | None = None
+
+    @property
+    def client(self) -> DingTalkClient:
+        """The API client, one for the life of the bot. Raises `Invalid` if the configuration is incomplete."""
+        if self._client is None:
+            self._client = DingTalkClient(settings_of(self.config, local=self.hooks.local), self.egress, self.clock)
+        return self._client
+
+    async def start(self) -> None:
+        """Raises `Invalid`: `dingtalk.incomplete`, `dingtalk.base` or `dingtalk.mode`."""
+        if self.config.mode not in MANIFEST.modes:
+            raise Invalid("dingtalk.mode", field="mode", value=self.config.mode[:40])
+        _ = self.client
+        self.hooks.pulse.connection = "waiting"
+
+    async def stop(self) -> None:
+        self.hooks.pulse.connection = "off"
+
+    # ---- in
+
+    async def receive(self, request: RawRequest) -> RawResponse:
+        if len(request.body) > wire.MOST_BYTES:
+            raise TooLarge("dingtalk.size", most=wire.MOST_BYTES)
+        if request.method != "POST" or self.config.mode != "http":
+            raise Conflict("dingtalk.not_http")
+        settings, now = self.client.settings, self.clock.ms()
+        timestamp = signature.verify(request.headers, settings.client_secret, now)
+        self._uses.request(timestamp, now)
+        message = wire.parse(request.body)
+        wire.check(message, settings)
+        self._uses.message(timestamp, message.msgId)
+        await self.handle(message)
+        return RawResponse(status=200)
+
+    async def handle(self, message: wire.RobotMessage) -> None:
+        """Take over a verified message; what is not for us is dropped. Raises `Unavailable`: do not acknowledge."""
+        self.hooks.pulse.came_in()
+        found = wire.inbound(message, self.config, self.client.settings)
+        if found is None:
+            return
+        if trusted(message.sessionWebhook, self.client.settings) and message.sessionWebhookExpiredTime:
+            self._remember(message.msgId, message.sessionWebhook, message.sessionWebhookExpiredTime)
+        await self.accept(found)
+
+    def _remember(self, msg_id: str, url: str, until: int) -> None:
+        """Keep a session webhook in memory only; it is a secret while it holds."""
+        while len(self._sessions) >= MOST_SESSIONS:
+            self._sessions.pop(next(iter(self._sessions)))
+        self._sessions[msg_id] = (url, until)
+
+    # ---- out
+
+    def split(self, out: Outgoing) -> Sequence[Outgoing]:
+        return split(out)
+
+    def address(self, text: str) -> str:
+        """The address of `user:<staff id>` or `group:<openConversationId>`, for pushes. Raises `Invalid`."""
+        return target(text).to_json()
+
+    async def send(self, out: Outgoing, address: str, key: str, written: Callable[[], None]) -> Receipt:
+        to = Address.from_json(address)
+        session = self._session(to)
+        try:
+            vendor_id = await self._open(out, to, written)
+        except Rejected as error:
+            if not session or error.code not in SESSION_HELPS:
+                raise
+            vendor_id = await self.client.session(session, robot_body(out), written)
+        self.hooks.pulse.went_out()
+        return Receipt(vendor_id=vendor_id)
+
+    async def _open(self, out: Outgoing, to: Address, written: Callable[[], None]) -> str:
+        if to.kind == "group":
+            return await self.client.group(to.conversation, render(out), written)
+        if to.staff:
+            return await self.client.direct(to.staff, render(out), written)
+        raise Rejected("dingtalk.person")  # somebody outside the organisation has no staff id
+
+    def _session(self, to: Address) -> str:
+        """The session webhook that may carry an answer now, or nothing."""
+        url, until = (to.session, to.until) if to.session else self._sessions.get(to.message, ("", 0))
+        return url if self.clock.ms() < until and trusted(url, self.client.settings) else ""
+
+    async def probe(self) -> list[ProbeResult]:
+        return await probe(self.config, self.egress, self.clock, local=self.hooks.local)
+
+
+def build(config: BotConfig, egress: Egress, clock: Clock, accept: Accept, hooks: Hooks) -> Channel:
+    """The manifest's runtime."""
+    return DingTalkChannel(config, egress, clock, accept, hooks)
