@@ -8,7 +8,15 @@ from urllib.parse import urlsplit, urlunsplit
 from storage.errors import Invalid
 
 VERSIONED = re.compile(r"/v\d+[a-z0-9]*$")
-KNOWN_BASES = ("/compatible-mode/v1", "/compatible-api/v1", "/openai/v1", "/openai")
+BASES = {
+    "open.bigmodel.cn": "/api/paas/v4",
+    "ark.cn-beijing.volces.com": "/api/v3",
+    "dashscope.aliyuncs.com": "/compatible-mode/v1",
+    "dashscope-intl.aliyuncs.com": "/compatible-mode/v1",
+    "generativelanguage.googleapis.com": "/v1beta/openai",
+    "api.groq.com": "/openai/v1",
+    "openrouter.ai": "/api/v1",
+}
 CHAT = "/chat/completions"
 MESSAGES = "/messages"
 
@@ -54,10 +62,8 @@ def _joined(endpoint: str, ending: str) -> str:
         if path.endswith(known):
             path = path.removesuffix(known)
             break
-    if not path or path == "/api" and ":11434" in host:
-        path = "/v1"
-    elif path.endswith(KNOWN_BASES):
-        path = path.replace("/openai/v1", "/openai") if host == "generativelanguage.googleapis.com" else path
+    if not path or (path == "/api" and host.endswith(":11434")):
+        path = BASES.get(host, "/v1")
     return urlunsplit((scheme, host, path + ending, query, ""))
 
 

@@ -13,7 +13,7 @@ from storage.errors import AppError, Invalid, OutcomeUnknown, Rejected, Throttle
 
 LONGEST_WAIT = 86_400.0
 QUOTA = re.compile(
-    r"insufficient_quota|insufficient.?balance|exceeded_current_quota|arrearage|overdue|billing|欠费|余额不足|账户余额"
+    r"insufficient_quota|insufficient.?balance|exceeded_current_quota|arrearage|overdue|欠费|余额不足|账户余额"
     r"|credit balance|free.?tier.*only|not enough credits|资源包",
     re.IGNORECASE,
 )
@@ -40,7 +40,7 @@ KEY = re.compile(
     re.IGNORECASE,
 )
 RATE = re.compile(r"rate.?limit|too many requests|overloaded|throttl|tpm|rpm|限流|频率|并发|访问量过大", re.IGNORECASE)
-SECRET = re.compile(r"[A-Za-z0-9_\-*.]{20,}")
+SECRET = re.compile(r"\bsk-[\w*-]+|(?=[\w\-.]*[\d*])[\w\-*.]{20,}", re.ASCII)
 MINIMAX = {1004: 401, 2049: 401, 1008: 402, 1002: 429, 1039: 429, 1041: 429, 1001: 504}
 
 

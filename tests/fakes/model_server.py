@@ -14,7 +14,7 @@ import json
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 
@@ -408,7 +408,7 @@ class ModelServer:
             split = [event.split("\n", 1) for event in anthropic_events(reply, model)]
             frames = [f"event: {name}{end}data: {data}{end}{end}" for name, data in split]
         if reply.endless:
-            again = openai_events(replace(reply, text=reply.endless, endless=""), model)[1]
+            again = json.dumps(_openai_chunk({"content": reply.endless}, model=model))
             head, again_frame = frames[0], f"data: {again}{end}{end}"
             if wire == "anthropic":
                 delta = {"index": 0, "delta": {"type": "text_delta", "text": reply.endless}}
