@@ -15,7 +15,7 @@ from nicegui import Client, ui
 
 from pages.parts.markup import Markup, box, tag
 from pages.parts.state import failed
-from pages.rail import rail
+from pages.rail import rail, script_words
 from pages.visitor import HTML_LANG, THEMES, Visitor
 from routes.assets import Assets
 from storage.errors import AppError, Denied, Invalid, Unauthenticated
@@ -140,6 +140,17 @@ class Panel:
                     failed(v, error)
         main.attr(tabindex="-1")
 
+    @contextmanager
+    def bare(self, v: Visitor, title: str, **params: object) -> Iterator[Markup]:
+        """A page outside the rail, such as the wizard; what is made inside stands in its `main`."""
+        self.title(v, v.t(title, **params))
+        box("", hidden=True).attr(**script_words(v))
+        with box("bare") as main:
+            try:
+                yield main
+            except AppError as error:
+                failed(v, error)
+
     def act(
         self,
         v: Visitor,
@@ -208,9 +219,8 @@ def _notice(client: Client, text: str, caption: str, kind: Literal["positive", "
         ui.notify(
             text,
             caption=caption or None,
-            type=kind,
             position="bottom",
-            close_button="×" if kind == "negative" else False,
+            close_button="✕" if kind == "negative" else False,
             timeout=12000 if kind == "negative" else 4000,
             classes=f"notice notice-{kind}",
         )

@@ -109,7 +109,7 @@ def _verdict(v: Visitor, needs: list[Need]) -> None:
     worst = "bad" if any(n.state == "bad" for n in needs) else "warn" if needs else "ok"
     text = v.t(f"overview.verdict.{worst}", n=len(needs))
     with box(f"verdict {worst}", role="status"):
-        badge(v, worst)
+        span("", f"st {worst} bare-sign", aria_hidden="true")
         tag("b", text)
 
 
@@ -145,7 +145,7 @@ def _needs(v: Visitor, needs: list[Need]) -> None:
         with tag("h2", v.t("overview.needs")):
             span(v.t("overview.needs.order"), "r")
         for need in sorted(needs, key=lambda n: n.rank):
-            with box("row"):
+            with box("line"):
                 badge(v, need.state, need.word)
                 with box("grow"):
                     box("", need.what)

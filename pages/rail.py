@@ -23,7 +23,7 @@ def rail(v: Visitor, here: str) -> None:
                     aria_label=v.t("frame.menu"), aria_expanded="false"
                 )
                 span(v.t("product.name"), "brandname")
-        with tag("nav", "", "rail", aria_label=v.t("frame.pages"), data_rail=True).attr(**_script_words(v)) as nav:
+        with tag("nav", "", "rail", aria_label=v.t("frame.pages"), data_rail=True).attr(**script_words(v)) as nav:
             with tag("a", "", "brand", href="/"):
                 tag("i", "", "logo", aria_hidden="true")
                 span(v.t("product.name"), "brandname")
@@ -61,9 +61,10 @@ def _person(v: Visitor, here: str) -> None:
         out.attr(aria_label=v.t("frame.logout"), title=v.t("frame.logout"))
 
 
-def _script_words(v: Visitor) -> dict[str, str]:
+def script_words(v: Visitor) -> dict[str, object]:
     """What `panel.js` says: it has no words of its own."""
     return {
+        "data_words": True,
         "data_ago": json.dumps({name: v.t(f"time.{name}") for name in _AGO}, ensure_ascii=False),
         "data_copied": v.t("frame.copied"),
         "data_find": v.t("frame.find"),

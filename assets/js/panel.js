@@ -1,7 +1,7 @@
 // Keyboard, drawer, copy and relative times. No words of its own: those come with the rail's data attributes.
 (() => {
   const rail = () => document.querySelector("[data-rail]");
-  const word = (name) => rail()?.dataset[name] ?? "";
+  const word = (name) => document.querySelector("[data-words]")?.dataset[name] ?? "";
   const typing = (el) => el && (el.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(el.tagName));
 
   // Texts are Vue's text nodes: change the node, never replace it.
@@ -26,7 +26,7 @@
   };
   function stamp(el) {
     const at = Number(el.dataset.at);
-    if (!at || !rail()) return;
+    if (!at || !word("ago")) return;
     const text = (forms[el.dataset.form] ?? relative)(at);
     if (text && el.textContent !== text) setText(el, text);
     el.title = exact(at);
@@ -38,7 +38,7 @@
       if (node.nodeType !== 1) continue;
       if (node.matches("time[data-at]")) stamp(node); else stampAll(node);
       node.querySelectorAll("form[data-keep]").forEach(restore);
-      if (node.matches("[data-rail]") || node.querySelector("[data-rail]")) stampAll(document);
+      if (node.matches("[data-words]") || node.querySelector("[data-words]")) stampAll(document);
     }
   }).observe(document.documentElement, { childList: true, subtree: true });
 
@@ -95,7 +95,7 @@
 
   // ---- go to a page ---------------------------------------------------------------------------------------------
   function palette() {
-    if (document.querySelector("dialog.palette")) return;
+    if (document.querySelector("dialog.palette") || !rail()) return;
     const box = Object.assign(document.createElement("dialog"), { className: "palette" });
     const input = Object.assign(document.createElement("input"), { type: "search", placeholder: word("find"), autocomplete: "off" });
     input.setAttribute("aria-label", word("find"));

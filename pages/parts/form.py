@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from nicegui.element import Element
 from nicegui.events import GenericEventArguments
 
 from pages.frame import Panel
@@ -109,8 +110,9 @@ class Form:
             place.clear()
             with place, self._field(name, label, help, optional) as ids, box("secretline"):
                 text = self.v.t("secret.set", tail=tail)
-                tag("input", "", "input mono", type="text", readonly=True, value=text, **ids)
+                made = tag("input", "", "input mono", type="text", readonly=True, value=text, **ids)
                 tag("button", self.v.t("secret.replace"), "btn", type="button").on("click", replaced)
+            self._keep(name, made)
 
         def replaced() -> None:
             place.clear()
@@ -140,9 +142,8 @@ class Form:
                 box("help", help, id=f"{key}h")
 
     def _keep(self, name: str, made: Markup) -> Markup:
-        slot = made.parent_slot
-        assert slot is not None  # noqa: S101 - made inside a field a line before
-        error = next(c for c in slot.parent.descendants() if isinstance(c, Markup) and "error" in c.classes)
+        """Remember a field with its error's place; in the place of an earlier field of the name."""
+        error = next(c for c in _whole(made).descendants() if isinstance(c, Markup) and "error" in c.classes)
         self._fields[name] = (made, error)
         return made
 
@@ -204,3 +205,8 @@ class Form:
 def _focus(made: Markup) -> None:
     """Take the cursor there; the browser's answer is not waited for."""
     _ = made.run_method("focus")
+
+
+def _whole(made: Markup) -> Element:
+    """The `field` around an input."""
+    return next(e for e in made.ancestors() if "field" in e.classes)
