@@ -1,0 +1,189 @@
+"""The chat page: talk to the agent, and see what it does while it does it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from nicegui import events, ui
+
+from agent.actions import ChatActions
+from agent.trace import TraceActions
+from pages.chat_models import Choices
+from pages.chat_room import ChatRoom
+from pages.chat_rows import OPEN, said_view
+from pages.chat_steps import step_detail, tool_steps
+from pages.chat_view import ChatView
+from pages.chat_wire import Told
+from pages.chat_words import room_words
+from pages.frame import Panel
+from pages.visitor import Visitor
+from storage.background import Background
+from storage.errors import AppError, Invalid, NotFound
+
+TYPED = 20_000
+
+
+def mount(panel: Panel, chat: ChatActions, trace: TraceActions, choices: Choices, background: Background) -> None:
+    """Register /chat and /chat/<id>. Called once by app.py with what the page uses."""
+
+    async def build(conversation: int | None) -> None:
+        v = panel.enter()
+        with panel.frame(v, "chat.title", place="/chat", wide=True, css=("chat.css",)):
+            if not panel.may(v, "chat.use"):
+                return
+            view = ChatView(v, chat, trace, choices)
+            try:
+                initial = await view.first(conversation)
+            except NotFound as error:
+                initial = await view.first(None)
+                what, remedy = v.explain(error)
+                initial |= {"phase": "failed", "failed": {"what": what, "remedy": remedy}}
+            _room(panel, v, view, initial, background)
+        if initial["current"]["title"]:
+            panel.title(v, initial["current"]["title"])
+
+    @ui.page("/chat")
+    async def page() -> None:
+        await build(None)
+
+    @ui.page("/chat/{conversation:int}")
+    async def one(conversation: int) -> None:
+        await build(conversation)
+
+
+def _room(panel: Panel, v: Visitor, view: ChatView, initial: dict[str, Any], background: Background) -> None:
+    desk = Desk(panel, v, view)
+    me = hashlib.sha256(v.who.id.encode()).hexdigest()[:12]
+    room = ChatRoom(initial=initial, words=room_words(v), me=me, on_act=panel.act(v, desk.did), attach=None)
+    view.take = room.take
+    following = background.spawn(f"chat viewer {v.client.id}", _follow(v, view))
+
+    def gone() -> None:
+        following.cancel()
+        view.leave()
+
+    v.client.on_connect(panel.act(v, view.join))
+    v.client.on_delete(gone)
+
+
+async def _follow(v: Visitor, view: ChatView) -> None:
+    await v.client.connected()
+    if not v.client.is_deleted:
+        await view.follow()
+
+
+class Desk:
+    """What the visitor does on the page, one method an act."""
+
+    def __init__(self, panel: Panel, v: Visitor, view: ChatView) -> None:
+        self.panel, self.v, self.who, self.view = panel, v, v.who, view
+        self.chat: ChatActions = view.chat
+        self._acts: dict[str, Callable[[Told], Awaitable[None]]] = {
+            "detail": self.detail,
+            "list": self.find,
+            "model": self.model,
+            "older": self.older,
+            "open": self.open,
+            "remove": self.remove,
+            "rename": self.rename,
+            "restore": self.restore,
+            "retry": self.retry,
+            "seen": self.seen,
+            "send": self.send,
+            "stop": self.stop,
+            "sync": self.sync,
+        }
+
+    async def did(self, event: events.GenericEventArguments) -> None:
+        """An event of the page's element."""
+        told = Told(event.args)
+        act = self._acts.get(told.text("do", 20))
+        if act is None:
+            raise Invalid("chat.event", field="do")
+        await act(told)
+
+    async def open(self, told: Told) -> None:
+        await self.view.open(told.maybe("id"))
+
+    async def older(self, told: Told) -> None:
+        await self.view.older(told.number("before"))
+
+    async def sync(self, told: Told) -> None:
+        await self.view.sync()
+
+    async def find(self, told: Told) -> None:
+        self.view.search = told.text("search", 100, "")
+        await self.view.send_rows(told.maybe("before"))
+
+    async def seen(self, told: Told) -> None:
+        await self.view.send_rows()
+
+    async def rename(self, told: Told) -> None:
+        conversation, title = told.number("id"), told.text("title", 200)
+        await self.chat.rename(self.who, conversation, title)
+        self.view.take("title", id=conversation, title=" ".join(title.split())[:80])
+
+    async def remove(self, told: Told) -> None:
+        await self.chat.hide(self.who, told.number("id"))
+
+    async def restore(self, told: Told) -> None:
+        await self.chat.hide(self.who, told.number("id"), undo=True)
+        await self.view.send_rows()
+
+    async def model(self, told: Told) -> None:
+        await self.chat.set_model(self.who, told.number("id"), told.text("ref", 200))
+
+    async def stop(self, told: Told) -> None:
+        if self.view.conversation is not None:
+            await self.chat.stop(self.who, self.view.conversation)
+            await self.view.sync()
+
+    async def retry(self, told: Told) -> None:
+        await self.chat.retry(self.who, told.number("job"))
+
+    async def detail(self, told: Told) -> None:
+        job, key, step = told.number("job"), told.text("key", 40), told.text("id", 20)
+        calls = tool_steps(await self.chat.steps(self.who, job))
+        if step.isdecimal() and int(step) < len(calls):
+            self.view.take("detail", key=key, id=step, **step_detail(calls[int(step)]))
+
+    async def send(self, told: Told) -> None:
+        """Say something, in the open conversation or a new one. The same key a second time says nothing more."""
+        async with self.view.quiet:
+            await self._send(told)
+        await self.view.send_rows()
+
+    async def _send(self, told: Told) -> None:
+        key, text, came_from = told.text("key", 64), told.text("text", TYPED), told.maybe("from")
+        view, turn = self.view, self.view.turn
+        try:
+            conversation = came_from if came_from is not None else await self.chat.create(self.who)
+            if came_from is None and (model := told.text("model", 200, "")):
+                await self.chat.set_model(self.who, conversation, model)
+            accepted = await self.chat.send(self.who, conversation, text, client_key=key)
+            if not accepted.fresh:
+                conversation = await view.conversation_of(accepted.job_id) or conversation
+        except AppError:
+            view.take("refused", key=key, text=text, **{"from": came_from})
+            raise
+        row = await self.chat.conversation(self.who, conversation)
+        sent = [m for m in await self.chat.messages(self.who, conversation) if m.job_id == accepted.job_id][:1]
+        for message in sent:
+            view.sent(message)
+        view.take(
+            "sent",
+            **{"from": came_from},
+            key=key,
+            conversation=conversation,
+            title=row.title,
+            item={**said_view(sent[0]), "replaces": f"p{key}"} if sent else None,
+            running=bool(sent) and sent[0].status in OPEN,
+        )
+        if came_from is None and turn == view.turn and view.conversation is None:
+            view.conversation = conversation
+            self.panel.title(self.v, row.title)
+            await view.join()
+        elif not accepted.fresh:
+            await view.sync()

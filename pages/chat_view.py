@@ -1,0 +1,308 @@
+"""One browser tab on the chat page: which conversation it shows, and what it has been told about it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from agent.actions import ChatActions, ConversationRow, MessageRow, StepRow
+from agent.trace import TraceActions
+from pages.chat_answer import RunningAnswer
+from pages.chat_models import Choices, model_views
+from pages.chat_rows import OPEN, conversation_view, is_demo, message_views, pane_view
+from pages.chat_steps import plan_items, plan_of, recalled_items, recalled_of
+from pages.visitor import Visitor
+from storage.errors import AppError, NotFound
+from storage.live import LiveEvent
+
+log = logging.getLogger(__name__)
+
+PAGE = 40
+ROWS = 50
+PACE = 0.1
+SLOWEST = 2.0
+MOST_NEWS = 20_000
+
+Take = Callable[..., None]
+
+
+class ChatView:
+    """Reads for one visitor and tells their browser through `take`; news of the open conversation come in order.
+
+    Attributes:
+        turn: counts the conversations opened; an act that began in an earlier turn is about another one.
+        quiet: held while something must reach the browser before the news about it.
+    """
+
+    def __init__(self, v: Visitor, chat: ChatActions, trace: TraceActions, choices: Choices) -> None:
+        self.v, self.who, self.chat, self.tasks, self.choices = v, v.who, chat, trace, choices
+        self.take: Take = lambda kind, **data: None
+        self.conversation: int | None = None
+        self.search = ""
+        self.turn = 0
+        self._unwatch: Callable[[], None] | None = None
+        self.quiet = asyncio.Lock()
+        self._count = 0
+        self._news: list[tuple[int, LiveEvent]] = []
+        self._lost = False
+        self._woken = asyncio.Event()
+        self._answers: dict[int, RunningAnswer] = {}
+        self._known: dict[int, tuple[str, str]] = {}
+
+    # ---- conversations
+
+    async def rows(self, before: int | None = None) -> dict[str, Any]:
+        """A page of the sidebar."""
+        rows = await self.chat.conversations(self.who, before=before, limit=ROWS, search=self.search)
+        return {
+            "rows": [conversation_view(row) for row in rows if row.title or row.running],
+            "more": len(rows) == ROWS,
+            "search": self.search,
+            "append": before is not None,
+        }
+
+    async def send_rows(self, before: int | None = None) -> None:
+        """Send a page of the sidebar."""
+        self.take("list", **await self.rows(before))
+
+    # ---- the open conversation
+
+    async def first(self, conversation: int | None) -> dict[str, Any]:
+        """What the page is made with: painted before the browser's first word."""
+        self.conversation = conversation
+        return {**await self._read(conversation), "list": await self.rows()}
+
+    async def open(self, conversation: int | None) -> None:
+        """Show another conversation, and follow it."""
+        self.turn += 1
+        turn = self.turn
+        self.leave()
+        self.conversation = conversation
+        try:
+            data = await self._read(conversation)
+            if turn == self.turn:
+                self.take("open", **data)
+                await self.join()
+        except AppError as error:
+            what, remedy = self.v.explain(error)
+            self.take("failed", id=conversation, what=what, remedy=remedy)
+
+    async def _read(self, conversation: int | None) -> dict[str, Any]:
+        models = model_views(self.v, await self.choices(self.who))
+        if conversation is None:
+            current = {"id": None, "title": "", "model": ""}
+            return {"current": current, "models": models, "items": [], "more": False, "phase": "empty", "pane": {}}
+        row = await self.chat.conversation(self.who, conversation)
+        rows = await self.chat.messages(self.who, conversation, limit=PAGE)
+        self._known = {row.id: (row.status, row.reason) for row in rows}
+        last = next((row.job_id for row in reversed(rows) if row.job_id is not None), None)
+        return {
+            "current": _current(row),
+            "models": model_views(self.v, await self.choices(self.who), row.model),
+            "items": await self._views(rows),
+            "more": len(rows) == PAGE,
+            "phase": "shown" if rows else "empty",
+            "pane": await self._pane(last) if last is not None else {},
+        }
+
+    async def older(self, before: int) -> None:
+        """Send the messages before one."""
+        if self.conversation is None:
+            return
+        conversation = self.conversation
+        rows = await self.chat.messages(self.who, conversation, before=before, limit=PAGE)
+        self.take("older", id=conversation, items=await self._views(rows), more=len(rows) == PAGE)
+
+    async def _views(self, rows: list[MessageRow]) -> list[dict[str, Any]]:
+        """Messages for the browser. What a task that still runs has shown comes by itself."""
+        jobs = {row.job_id for row in rows if row.direction == "out" and row.job_id is not None}
+        found = await asyncio.gather(*(self._steps(job) for job in sorted(jobs)))
+        return await message_views(self.v, rows, dict(zip(sorted(jobs), found, strict=True)))
+
+    async def _steps(self, job: int) -> list[StepRow]:
+        try:
+            return await self.chat.steps(self.who, job)
+        except NotFound:
+            return []
+
+    async def conversation_of(self, job: int) -> int | None:
+        """The conversation of one of the visitor's tasks."""
+        return (await self.tasks.trace(self.who, job)).conversation_id
+
+    async def _pane(self, job: int) -> dict[str, Any]:
+        try:
+            return pane_view(self.v, await self.tasks.trace(self.who, job))
+        except AppError as error:
+            log.info("no figures for task %s: %s", job, error)
+            return {}
+
+    # ---- following it
+
+    async def join(self) -> None:
+        """Follow the open conversation; again after a cut. Sends what the browser does not know yet."""
+        conversation = self.conversation
+        if conversation is None:
+            return
+        if self._unwatch is None:
+            stop = await self.chat.watch(self.who, conversation, self._heard)
+            if self.conversation != conversation or self._unwatch is not None:
+                return stop()
+            self._unwatch = stop
+        await self.sync()
+
+    def leave(self) -> None:
+        """Follow nothing."""
+        if self._unwatch is not None:
+            self._unwatch()
+        self._unwatch = None
+        self._news, self._answers, self._known, self._lost = [], {}, {}, False
+
+    async def sync(self) -> None:
+        """Send what the browser does not know yet of the open conversation, and the running answer whole."""
+        if self.conversation is not None:
+            await self._changed(self.conversation)
+            await self._running(self.conversation)
+
+    def sent(self, row: MessageRow) -> None:
+        """The browser has been given this message in its present state."""
+        self._known[row.id] = (row.status, row.reason)
+
+    async def _changed(self, conversation: int) -> None:
+        """Send messages that are new, or whose task's state changed since they were sent."""
+        rows = await self.chat.messages(self.who, conversation, limit=PAGE)
+        if conversation != self.conversation:
+            return
+        fresh = [row for row in rows if self._known.get(row.id) != (row.status, row.reason)]
+        for row in fresh:
+            self.sent(row)
+        if fresh:
+            self.take("merge", id=conversation, items=await self._views(fresh))
+
+    async def _running(self, conversation: int) -> None:
+        view = await self.chat.running(self.who, conversation)
+        if conversation != self.conversation:
+            return
+        if view is None:
+            self._answers = {}
+            return
+        # Nothing was awaited since the text was read: it holds all that was heard up to here.
+        answer = RunningAnswer(self.v, view.job_id, view.text, view.steps, since=self._count)
+        self._answers[view.job_id] = answer
+        shown = {
+            "at": view.started_at,
+            "plan": plan_of(view.steps) or plan_items(view.plan),
+            "recalled": recalled_of(self.v, view.steps),
+            "note": self.v.t("chat.message_queued") if view.status == "todo" else "",
+        }
+        await self._show(conversation, answer, shown)
+
+    async def _show(self, conversation: int, answer: RunningAnswer, shown: dict[str, Any]) -> None:
+        patch = await answer.whole()
+        item = {"key": answer.key, "job": answer.job, "running": True, "steps": answer.lines, **shown}
+        pane = {"job": answer.job, "plan": shown["plan"], "used": None}
+        self.take("run", id=conversation, item=item, patch=patch, pane=pane)
+
+    def _heard(self, event: LiveEvent) -> None:
+        self._count += 1
+        if len(self._news) < MOST_NEWS:
+            self._news.append((self._count, event))
+        else:
+            self._lost = True
+        self._woken.set()
+
+    async def follow(self) -> None:
+        """Send news as they come, at most every tenth of a second, slower where an answer is costly to render."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            began = loop.time()
+            try:
+                async with self.quiet:
+                    await self._send_news()
+            except AppError as error:
+                log.warning("a viewer of conversation %s missed news: %s", self.conversation, error)
+            await asyncio.sleep(min(SLOWEST, max(PACE, 8 * (loop.time() - began))))
+
+    async def _send_news(self) -> None:
+        news, self._news = self._news, []
+        conversation = self.conversation
+        if conversation is None:
+            return
+        if self._lost:
+            self._lost = False
+            return await self.sync()
+        for n, event in news:
+            if event.conversation == conversation == self.conversation:
+                await self._tell(conversation, n, event)
+        for answer in list(self._answers.values()):
+            patch = await answer.patch()
+            if patch is not None and self._answers.get(answer.job) is answer:
+                self.take("grow", id=conversation, key=answer.key, patches=[patch])
+
+    async def _tell(self, conversation: int, n: int, event: LiveEvent) -> None:
+        if event.kind in ("job.queued", "message"):
+            return await self._changed(conversation)
+        if event.job is None:
+            return
+        if event.kind == "job.started":
+            return await self._started(conversation, n, event.job)
+        if event.kind == "job.ended":
+            return await self._ended(conversation, event)
+        answer = self._answers.get(event.job)
+        if answer is None or (n <= answer.since and event.kind not in ("plan", "recall")):
+            return
+        if event.kind == "text":
+            answer.hear(str(event.data.get("delta", "")))
+        elif event.kind == "text.reset":
+            answer.void()
+            self.take("void", id=conversation, key=answer.key)
+        elif (part := self._part(answer, event)) is not None:
+            self.take("part", id=conversation, key=answer.key, **part)
+
+    async def _started(self, conversation: int, n: int, job: int) -> None:
+        known = self._answers.get(job)
+        if known is not None and n <= known.since:
+            return
+        answer = self._answers[job] = RunningAnswer(self.v, job, "", (), since=n)
+        await self._changed(conversation)
+        await self._show(conversation, answer, {"at": 0, "plan": [], "recalled": [], "note": ""})
+
+    def _part(self, answer: RunningAnswer, event: LiveEvent) -> dict[str, Any] | None:
+        data = event.data
+        if event.kind == "recall":
+            return {"recalled": recalled_items(self.v, data.get("items"))}
+        if event.kind == "plan":
+            return {"plan": plan_items(data.get("items"))}
+        if event.kind in ("tool.started", "tool.ended"):
+            if data.get("name") == "plan":
+                return None
+            started = event.kind == "tool.started"
+            return {"steps": [answer.tool_started(data) if started else answer.tool_ended(data)]}
+        if event.kind == "thinking":
+            return {"note": self.v.t("chat.thinking")}
+        if event.kind == "switched":
+            ref = str(data.get("ref", ""))
+            return {"note": self.v.t("chat.switched", model=ref), "demo": is_demo(ref)}
+        return None
+
+    async def _ended(self, conversation: int, event: LiveEvent) -> None:
+        job = event.job or 0
+        self._answers.pop(job, None)
+        rows = await self.chat.messages(self.who, conversation, limit=PAGE)
+        for row in rows:
+            self.sent(row)
+        items = await self._views([row for row in rows if row.job_id == job])
+        pane = await self._pane(job)
+        if conversation != self.conversation:
+            return
+        busy = any(row.status in OPEN for row in rows)
+        status = str(event.data.get("status", ""))
+        self.take("ended", id=conversation, job=job, items=items, pane=pane, running=busy, status=status)
+        await self.send_rows()
+
+
+def _current(row: ConversationRow) -> dict[str, Any]:
+    return {"id": row.id, "title": row.title, "model": row.model}
