@@ -75,7 +75,8 @@ def beside(s: Snapshot, x: Floats, step: int) -> tuple[Floats, Floats]:
 def smooth(s: Snapshot, x: Floats) -> Floats:
     """Each row with what its neighbours give it."""
     one, two = beside(s, x, 1), beside(s, x, 2)
-    return x + NEAR * (one[0] + one[1]) + FAR * (two[0] + two[1])
+    out: Floats = x + NEAR * (one[0] + one[1]) + FAR * (two[0] + two[1])
+    return out
 
 
 def best_of_sitting(s: Snapshot, x: Floats) -> Floats:
@@ -115,7 +116,7 @@ def first_pass(s: Snapshot, q: Question, vector: Floats | None, *, documents: bo
 def second_pass(f: Found, q: Question, late: Floats | None, *, documents: bool) -> tuple[Ints, Floats]:
     """Candidates and their scores, best first. `late` is MaxSim of each candidate, NaN where it has no vectors."""
     score = _documents(f, late) if documents else _talk(f, q, late)
-    order = np.argsort(-score, kind="stable")
+    order: Ints = np.argsort(-score, kind="stable")
     return f.candidates[order], score[order]
 
 

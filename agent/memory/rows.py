@@ -224,6 +224,29 @@ def load_rows(c: Connection, store: int, documents: bool, ids: Sequence[int] | N
     return sorted(out, key=lambda row: (row.sitting, row.id))
 
 
+def load_pooled(c: Connection, store: int, embedder: str) -> list[tuple[int, bytes]]:
+    """Packed pooled vectors of a memory."""
+    found = c.execute(
+        select(vector_t.c.memory_id, vector_t.c.pooled).where(
+            and_(vector_t.c.store_id == store, vector_t.c.embedder == embedder)
+        )
+    )
+    return [(int(row[0]), row[1]) for row in found if row[1]]
+
+
+def load_tokens(c: Connection, embedder: str, ids: Sequence[int]) -> dict[int, bytes]:
+    """Packed token vectors by row."""
+    out: dict[int, bytes] = {}
+    for i in range(0, len(ids), PART):
+        found = c.execute(
+            select(vector_t.c.memory_id, vector_t.c.tokens).where(
+                and_(vector_t.c.memory_id.in_(ids[i : i + PART]), vector_t.c.embedder == embedder)
+            )
+        )
+        out |= {int(row[0]): row[1] for row in found}
+    return out
+
+
 def full_rows(c: Connection, tenant: str, ids: Sequence[int]) -> dict[int, Row[Any]]:
     """Whole rows by id, of one tenant."""
     out: dict[int, Row[Any]] = {}

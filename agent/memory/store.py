@@ -15,7 +15,10 @@ from sqlalchemy import Connection
 
 from agent.memory import rows as table
 from agent.memory.base import MemoryScope, Recalled
+from agent.memory.embedder import Embedder, load_embedder
 from agent.memory.fulltext import Fts5Words, WordIndex
+from agent.memory.indexer import Indexer, Progress
+from agent.memory.question import read_question
 from agent.memory.rows import NewRow
 from storage.background import Background
 from storage.clock import Clock
@@ -23,6 +26,7 @@ from storage.database import Database
 from storage.errors import Invalid, Unavailable
 
 if TYPE_CHECKING:
+    from agent.memory.search import Hit
     from agent.memory.view import View
 
 log = logging.getLogger(__name__)
@@ -30,6 +34,7 @@ T = TypeVar("T")
 
 MOST_QUEUED = 5_000
 MOST_AT_ONCE = 200
+MOST_IN_MEMORY = 60_000  # rows of all memories that are kept ready; the least used ones go first
 LONGEST_QUERY = 2_000
 
 
@@ -46,11 +51,17 @@ class MemoryStore:
         db: Database,
         clock: Clock,
         background: Background,
+        index_dir: Path,
         *,
+        wanted: str = "auto",
         zone: str = "Asia/Shanghai",
         index: WordIndex | None = None,
     ) -> None:
-        self.db, self.clock, self.background = db, clock, background
+        self.db, self.clock, self.background, self.index_dir = db, clock, background, index_dir
+        self.wanted = wanted
+        self.embedder: Embedder | None = None
+        self.indexer: Indexer | None = None
+        self._loaded = asyncio.Event()
         self.zone = ZoneInfo(zone)
         self.index = index or Fts5Words()
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="memory")
@@ -58,19 +69,48 @@ class MemoryStore:
         self._flushing: asyncio.Task[None] | None = None
         self._views: OrderedDict[tuple[int, bool], View] = OrderedDict()
         self._stores: dict[tuple[str, str, str], int] = {}
-        self._ready = asyncio.Event()
+        self._changed: dict[int, int] = {}  # memory -> how often it has changed since the start
 
     # ---- life
 
     async def start(self) -> None:
-        """Make the word index where it is missing. Quick; everything slow happens behind."""
+        """Make the word index where it is missing, and load the embedder behind. Quick."""
         await self.db.write(self.index.make)
-        self._ready.set()
+        self._loading = self.background.spawn("memory-load", self._load())
+
+    async def _load(self) -> None:
+        self.embedder = await self._thread(load_embedder, self.wanted, self.index_dir)
+        if self.embedder is not None:
+            log.info("memory uses %s", self.embedder.name)
+            self._views.clear()  # those made before have no vectors
+            self.indexer = Indexer(self.db, self.embedder, self._embedded)
+            self._indexing = self.background.spawn("memory-index", self.indexer.run())
+        self._loaded.set()
 
     async def stop(self) -> None:
-        """Write what waits and end the threads."""
+        """Write what waits and end the threads. Vectors that are missing are made after the next start."""
         await self.settle()
+        if self.indexer is not None:
+            self._indexing.cancel()
+            await asyncio.get_running_loop().run_in_executor(None, self.indexer.stop)
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+    async def loaded(self) -> None:
+        """Wait until the embedder is loaded, or known to be missing."""
+        await self._loaded.wait()
+
+    async def indexed(self) -> None:
+        """Wait until everything said so far has its vectors."""
+        await self.settle()
+        await self._loaded.wait()
+        if self.indexer is not None:
+            await self.indexer.settle()
+
+    async def progress(self) -> Progress:
+        """How far the vectors are; an empty name where words alone serve."""
+        if self.indexer is None:
+            return Progress("", 0, 0)
+        return await self.indexer.progress()
 
     async def settle(self) -> None:
         """Wait until everything said so far is in the database."""
@@ -189,7 +229,8 @@ class MemoryStore:
         return ids
 
     async def _extend(self, store: int, added: Sequence[tuple[int, NewRow, int, bool]]) -> None:
-        """Show new rows to the views that are in memory."""
+        """Show new rows to the views that are in memory, and to the indexer."""
+        self._changed[store] = self._changed.get(store, 0) + 1
         for documents in (False, True):
             view = self._views.get((store, documents))
             fresh = [
@@ -197,6 +238,19 @@ class MemoryStore:
             ]
             if view is not None and fresh:
                 await self._thread(view.add, fresh)
+        if self.indexer is not None:
+            for _, _, sitting, new in added:
+                if new:
+                    self.indexer.mark(store, sitting)
+
+    async def _embedded(self, store: int, vectors: dict[int, bytes]) -> None:
+        from agent.memory.search import show
+
+        self._changed[store] = self._changed.get(store, 0) + 1
+        for documents in (False, True):
+            view = self._views.get((store, documents))
+            if view is not None and self.embedder is not None:
+                await self._thread(show, view, list(vectors.items()), self.embedder.size)
 
     async def remember(
         self,
@@ -251,44 +305,65 @@ class MemoryStore:
             now: what "last month" counts from; the clock's time where it is 0.
             session, since: turns of this session from this message id on stand in the context already.
         """
-        query = query.strip()[:LONGEST_QUERY]
-        if not query or limit < 1:
-            return []
-        if self._queue:
-            await self.settle()
-        found: list[tuple[float, int, dict[str, float]]] = []
-        for documents in (False, True):
-            for store in await self._scope_stores(scope):
-                view = await self._view(store, documents)
-                if view is None:
-                    continue
-                found += await self._thread(
-                    _search, view, query, now or self.clock.ms(), self.zone, documents, limit + 8
-                )
-        found.sort(key=lambda item: -item[0])
-        full = await self.db.read(lambda c: table.full_rows(c, scope.tenant, [i for _, i, _ in found]))
+        hits = await self.search(scope, query, limit=limit + 8, now=now)
+        full = await self.db.read(lambda c: table.full_rows(c, scope.tenant, [hit.id for hit in hits]))
         out: list[Recalled] = []
         same = " ".join(query.split()).lower()
-        for score, number, why in found:
-            row = full.get(number)
-            if row is None or " ".join(row.text.split()).lower() == same:
+        for hit in hits:
+            row = full.get(hit.id)
+            if hit.fit < 0 or row is None or " ".join(row.text.split()).lower() == same:
                 continue  # the question itself, asked before, answers nothing
             if session and row.session == session and row.message_id and row.message_id >= since > 0:
                 continue
             out.append(
                 Recalled(
-                    id=number,
+                    id=hit.id,
                     kind=row.kind,
                     text=row.text,
                     speaker=row.speaker,
                     at=row.at,
-                    score=round(score, 4),
-                    why=why,
+                    score=round(hit.score, 4),
+                    why=hit.why,
                     source=row.source,
                     label=row.label,
                 )
             )
         return out[:limit]
+
+    async def search(self, scope: MemoryScope, query: str, *, limit: int = 20, now: int = 0) -> list[Hit]:
+        """Ids in order, best first, without asking whether anything fits. What `recall` and the page are made of."""
+        query = query.strip()[:LONGEST_QUERY]
+        if not query or limit < 1:
+            return []
+        if self._queue:
+            await self.settle()
+        views = [
+            (view, documents)
+            for store in await self._scope_stores(scope)
+            for documents in (False, True)
+            if (view := await self._view(store, documents)) is not None
+        ]
+        if not views:
+            return []
+        question, vectors, passes = await self._thread(self._first, views, query, now or self.clock.ms())
+        tokens: dict[int, bytes] = {}
+        embedder = self.embedder
+        if vectors is not None and vectors.tokens is not None and embedder is not None:
+            wanted = [i for one in passes for i in one.ids]
+            tokens = await self.db.read(lambda c: table.load_tokens(c, embedder.name, wanted))
+        return await self._thread(self._second, passes, question, vectors, tokens, limit)
+
+    def _first(self, views: Sequence[tuple[View, bool]], query: str, now: int) -> Any:
+        from agent.memory import search
+
+        question = read_question(query, now, self.zone)
+        vectors = None if self.embedder is None else self.embedder.query(query)
+        return question, vectors, search.first(views, question, vectors)
+
+    def _second(self, passes: Any, question: Any, vectors: Any, tokens: dict[int, bytes], limit: int) -> list[Hit]:
+        from agent.memory import search
+
+        return search.second(passes, question, vectors, tokens, limit)
 
     async def _scope_stores(self, scope: MemoryScope) -> list[int]:
         keys = table.store_keys(scope)
@@ -305,17 +380,20 @@ class MemoryStore:
 
     async def _view(self, store: int, documents: bool) -> View | None:
         held = self._views.get((store, documents))
-        if held is None:
-            loaded = await self.db.read(lambda c: table.load_rows(c, store, documents))
-            held = await self._thread(_make_view, loaded)
-            self._views[(store, documents)] = held
+        while held is None:
+            before, embedder = self._changed.get(store, 0), self.embedder
+            loaded, pooled = await self.db.read(lambda c, e=embedder: _load(c, store, documents, e))  # type: ignore[misc]
+            made = await self._thread(_make_view, loaded, pooled, 0 if embedder is None else embedder.size)
+            if self._changed.get(store, 0) == before and self.embedder is embedder:  # nothing came in meanwhile
+                held = self._views[(store, documents)] = made
         self._views.move_to_end((store, documents))
-        while len(self._views) > 200:
+        while len(self._views) > 1 and sum(v.size + 50 for v in self._views.values()) > MOST_IN_MEMORY:
             self._views.popitem(last=False)
         return held if held.size else None
 
     def _drop_views(self, stores: Sequence[int]) -> None:
         for store in stores:
+            self._changed[store] = self._changed.get(store, 0) + 1
             for documents in (False, True):
                 self._views.pop((store, documents), None)
 
@@ -345,30 +423,17 @@ class _Kept:
         self.terms = row.terms
 
 
-def _make_view(loaded: Sequence[Any]) -> View:
-    from agent.memory.view import View
+def _load(
+    c: Connection, store: int, documents: bool, embedder: Embedder | None
+) -> tuple[list[Any], list[tuple[int, bytes]]]:
+    pooled = table.load_pooled(c, store, embedder.name) if embedder is not None else []
+    return table.load_rows(c, store, documents), pooled
 
-    return View(loaded)
 
+def _make_view(loaded: Sequence[Any], pooled: Sequence[tuple[int, bytes]], size: int) -> View:
+    from agent.memory.search import make_view
 
-def _search(
-    view: View, query: str, now: int, zone: ZoneInfo, documents: bool, limit: int
-) -> list[tuple[float, int, dict[str, float]]]:
-    from agent.memory import rank
-    from agent.memory.question import read_question
-
-    snapshot = view.snapshot()
-    question = read_question(query, now, zone)
-    found = rank.first_pass(snapshot, question, None, documents=documents)
-    order, scores = rank.second_pass(found, question, None, documents=documents)
-    place = {int(row): i for i, row in enumerate(found.candidates)}
-    out = []
-    for row, score in zip(order[: limit * 3], scores, strict=False):
-        if found.cover[row] < 0.1:
-            continue
-        why = {name: round(float(values[place[int(row)]]), 3) for name, values in found.parts.items()}
-        out.append((float(score), int(snapshot.ids[row]), why))
-    return out[:limit]
+    return make_view(loaded, pooled, size)
 
 
 def build_memory(
@@ -378,6 +443,6 @@ def build_memory(
 
     Args:
         index_dir: folder for what is made from the database and can be made again.
-        embedder: `auto`, `none`, or a model's name.
+        embedder: `auto`, `pooled` (the bundled model without token vectors) or `none` (words alone).
     """
-    return MemoryStore(db, clock, background)
+    return MemoryStore(db, clock, background, index_dir, wanted=embedder)

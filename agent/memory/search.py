@@ -1,0 +1,108 @@
+"""A search of the memories that a scope may see, in two passes with a look at the database between them.
+
+Imports numpy: loaded in the search's own threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from agent.memory import rank
+from agent.memory.question import Question
+from agent.memory.vectors import maxsim, unpack_pooled
+from agent.memory.view import View
+
+if TYPE_CHECKING:
+    from agent.memory.embedder import QueryVectors
+
+WORDS_FIT = 0.1  # share of the query's weight that a row must hold where there is nothing but words
+MEANING_FIT = 0.4  # MaxSim plus half that share: across languages what fits has 0.4 to 0.6, what does not 0.2 to 0.4
+
+
+@dataclass(slots=True)
+class Hit:
+    """A row that was found, with the parts of its score. It answers the question, as far as we see, if `fit` >= 0."""
+
+    id: int
+    score: float
+    fit: float
+    why: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Pass:
+    """One memory after the first pass."""
+
+    found: rank.Found
+    documents: bool
+
+    @property
+    def ids(self) -> list[int]:
+        """Rows whose token vectors are wanted."""
+        s = self.found.snapshot
+        return [int(i) for i in s.ids[self.found.candidates[s.embedded[self.found.candidates]]]]
+
+
+def make_view(loaded: Sequence[Any], pooled: Sequence[tuple[int, bytes]], size: int) -> View:
+    """A memory from its rows and packed vectors."""
+    view = View(loaded)
+    show(view, pooled, size)
+    return view
+
+
+def show(view: View, pooled: Sequence[tuple[int, bytes]], size: int) -> None:
+    """Give a view packed vectors; those of another size are passed over."""
+    right = [(i, p) for i, p in pooled if len(p) == 2 * size]
+    if right:
+        vectors = unpack_pooled([p for _, p in right], size)
+        view.set_pooled({i: vectors[n] for n, (i, _) in enumerate(right)})
+
+
+def first(views: Sequence[tuple[View, bool]], q: Question, vectors: QueryVectors | None) -> list[Pass]:
+    """Score all rows of each memory and choose those worth a closer look."""
+    out = []
+    for view, documents in views:
+        pooled = None if vectors is None else vectors.pooled
+        out.append(Pass(rank.first_pass(view.snapshot(), q, pooled, documents=documents), documents))
+    return out
+
+
+def second(
+    passes: Sequence[Pass], q: Question, vectors: QueryVectors | None, tokens: Mapping[int, bytes], most: int
+) -> list[Hit]:
+    """The best of all memories. Each keeps its own order; of their heads the one that fits best goes first."""
+    lists = [_ranked(one, q, vectors, tokens, most) for one in passes]
+    out: list[Hit] = []
+    at = [0] * len(lists)
+    while len(out) < most:
+        heads = [(hits[i].fit, -n) for n, (hits, i) in enumerate(zip(lists, at, strict=True)) if i < len(hits)]
+        if not heads:
+            break
+        best = -max(heads)[1]
+        out.append(lists[best][at[best]])
+        at[best] += 1
+    return out
+
+
+def _ranked(one: Pass, q: Question, vectors: QueryVectors | None, tokens: Mapping[int, bytes], most: int) -> list[Hit]:
+    found, s = one.found, one.found.snapshot
+    late = None
+    if vectors is not None and vectors.tokens is not None and tokens:
+        late = maxsim(vectors.tokens, [tokens.get(int(i), b"") for i in s.ids[found.candidates]])
+    order, scores = rank.second_pass(found, q, late, documents=one.documents)
+    place = {int(row): n for n, row in enumerate(found.candidates)}
+    out: list[Hit] = []
+    for row, score in zip(order.tolist(), scores.tolist(), strict=True):
+        n = place[row]
+        cover = float(found.cover[row])
+        near = float(late[n]) if late is not None and not np.isnan(late[n]) else 0.0
+        why = {name: round(float(values[n]), 3) for name, values in found.parts.items()}
+        fit = near + cover / 2 - MEANING_FIT if near else cover - WORDS_FIT
+        out.append(Hit(int(s.ids[row]), float(score), fit, why))
+        if len(out) == most:
+            break
+    return out
