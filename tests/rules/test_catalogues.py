@@ -45,12 +45,15 @@ def different(one: dict[str, str], two: dict[str, str]) -> list[str]:
 
 def unused(want: Wanted, texts: dict[str, str]) -> list[str]:
     """Keys that no source can ask for: neither written out, nor of a family that is put together."""
-    families = [p for p in want.patterns if not p.pattern.startswith("error")]
+    # `error.{code}` alone would cover every error: their codes must stand somewhere instead
+    families = [p for p in want.patterns if not p.pattern.startswith(r"error\.[")]
+    whole = {key for key in texts if key in want.constants or any(p.fullmatch(key) for p in families)}
     found = []
     for key in texts:
         code = key.removeprefix("error.").removesuffix(".remedy")
-        known = key in want.constants or (key.startswith("error.") and code in want.constants)
-        if not known and not any(p.fullmatch(key) or p.fullmatch(code) for p in families):
+        of_error = key.startswith("error.") and (code in want.constants or any(p.fullmatch(code) for p in families))
+        ended = any(key.endswith(end) and key.removesuffix(end) in whole for end in want.endings)
+        if not (key in whole or of_error or ended):
             found.append(key)
     return found
 
@@ -88,6 +91,8 @@ def f(v, words, lang, state):
     v.t("chat.send")
     v.t("chat.gone")
     words.say(lang, "chat.count", n=1)
+    head = "chat.count"
+    v.t(f"{head}.hint")
     v.t(f"state.{state}")
     raise Odd("bot.odd", name=1)
 '''
@@ -102,11 +107,12 @@ def f(v, words, lang, state):
                 "error.bot.odd": "{name} is odd",
                 "doc.string": "never used",
                 "chat.empty": "",
+                "chat.count.hint": "of all time",
             }.items()
         )
     )
     want, texts = wanted([Module("pages.a", "pages/a.py", source)]), read(tmp_path)
-    assert missing(want, texts) == ["pages/a.py:10 error.bot.odd.remedy", "pages/a.py:7 chat.gone"]
+    assert missing(want, texts) == ["pages/a.py:12 error.bot.odd.remedy", "pages/a.py:7 chat.gone"]
     assert unfilled(want, texts) == ["pages/a.py:6 chat.send lacks what"]
     assert unused(want, texts) == ["doc.string", "chat.empty"]
     other = {
@@ -115,6 +121,7 @@ def f(v, words, lang, state):
         "chat.empty": "空",
         "state.open": "打开",
         "error.bot.odd": "{name}",
+        "chat.count.hint": "全部",
     }
     assert different(texts, other) == [
         "doc.string stands in one language only",

@@ -36,6 +36,7 @@ class Wanted:
     errors: list[Use] = field(default_factory=list)
     constants: set[str] = field(default_factory=set)
     patterns: list[re.Pattern[str]] = field(default_factory=list)
+    endings: set[str] = field(default_factory=set)
 
 
 def error_classes(modules: list[Module]) -> set[str]:
@@ -62,7 +63,11 @@ def wanted(modules: list[Module]) -> Wanted:
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docs:
                 out.constants.add(node.value)
             elif isinstance(node, ast.JoinedStr):
-                out.patterns += _pattern(node)
+                for family in _family(node):
+                    if isinstance(family, str):
+                        out.endings.add(family)
+                    else:
+                        out.patterns.append(family)
             elif isinstance(node, ast.Call):
                 _call(module, node, errors, out)
     return out
@@ -74,9 +79,11 @@ def _docstrings(tree: ast.Module) -> Iterator[ast.Constant]:
             yield node.value
 
 
-def _pattern(node: ast.JoinedStr) -> list[re.Pattern[str]]:
-    """What a key put together with an f-string may be; only where its beginning says which family it is of."""
-    first = node.values[0]
+def _family(node: ast.JoinedStr) -> list[re.Pattern[str] | str]:
+    """What a key put together with an f-string may be: a pattern where it begins with a family, or an ending."""
+    first, last = node.values[0], node.values[-1]
+    if len(node.values) == 2 and isinstance(last, ast.Constant) and re.fullmatch(r"\.[a-z_.]+", str(last.value)):
+        return [str(last.value)]
     if not (isinstance(first, ast.Constant) and re.match(r"[a-z_]+\.", str(first.value))):
         return []
     parts = [re.escape(str(v.value)) if isinstance(v, ast.Constant) else r"[\w.-]+" for v in node.values]
