@@ -166,6 +166,24 @@ def upgrade() -> None:
     )
     op.create_index("ix_guess_last_at", "guess", ["last_at"], unique=False)
     op.create_table(
+        "hook",
+        sa.Column("id", ID, nullable=False),
+        sa.Column("tenant", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("scheme", sa.String(), nullable=False),
+        sa.Column("turns", sa.String(), nullable=False),
+        sa.Column("template", sa.Text(), server_default="", nullable=False),
+        sa.Column("id_path", sa.String(), nullable=False),
+        sa.Column("bot", sa.String(), nullable=False),
+        sa.Column("target", sa.String(), nullable=False),
+        sa.Column("managed_by", sa.String(), nullable=False),
+        sa.Column("paused_at", sa.BigInteger(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("name"),
+    )
+    op.create_table(
         "job",
         sa.Column("id", ID, nullable=False),
         sa.Column("tenant", sa.String(), nullable=False),
