@@ -18,8 +18,13 @@ _TASK = {
 _DELIVERY = {"delivered": "ok", "failed": "bad", "unknown": "unknown"}
 
 
+def task_state(v: Visitor, status: str, delivery: str = "") -> tuple[str, str]:
+    """State and word of a task; once it is done, those of its answer by the vendor's receipt."""
+    if status == "done" and delivery in _DELIVERY:
+        return _DELIVERY[delivery], v.t(f"delivery.state.{delivery}")
+    return _TASK.get(status, "unknown"), v.t(f"task.state.{status}")
+
+
 def task_badge(v: Visitor, status: str, delivery: str = "") -> Markup:
     """The state of a task; once it is done, that of its answer by the vendor's receipt."""
-    if status == "done" and delivery in _DELIVERY:
-        return badge(v, _DELIVERY[delivery], v.t(f"delivery.state.{delivery}"))
-    return badge(v, _TASK.get(status, "unknown"), v.t(f"task.state.{status}"))
+    return badge(v, *task_state(v, status, delivery))
