@@ -52,7 +52,7 @@ def row_view(v: Visitor, row: JobRow) -> dict[str, Any]:
         "why": v.t(f"chat.failed.{blame(row.reason)}") if bad else "",
         "source": source if row.bot in ("", "web") else f"{source} · {row.bot}",
         "model": row.model,
-        "own": row.own_ms,
+        "own": row.own_ms if row.status == "done" else None,
         "total": row.ended_at - row.received_at if row.ended_at is not None else None,
         "at": row.received_at,
         "open": row.status in OPEN,

@@ -10,6 +10,7 @@ from typing import Any
 from agent.actions import ConversationRow, MessageRow, StepRow
 from agent.trace import TraceView
 from pages.chat_steps import parsed, plan_of, recalled_of, step_lines
+from pages.parts.badge import duration
 from pages.visitor import Visitor
 from security.markdown import render, visible
 
@@ -133,7 +134,7 @@ def used_line(v: Visitor, steps: Sequence[StepRow]) -> str:
     if not ended or not models:
         return ""
     tokens = sum(int(raw.get("tokens_in") or 0) + int(raw.get("tokens_out") or 0) for raw in models)
-    spent = f"{(max(ended) - min(step.started_at for step in steps)) / 1000:.1f} s"
+    spent = duration(max(ended) - min(step.started_at for step in steps))
     if not tokens:
         return spent
     about = "≈ " if any(raw.get("estimated") for raw in models) else ""
@@ -149,7 +150,8 @@ def pane_view(v: Visitor, trace: TraceView) -> dict[str, Any]:
         "job": trace.job.id,
         "plan": plan_of(trace.steps),
         "used": {
-            "own_ms": trace.job.own_ms,
+            # a step that was cut off or failed is not recorded: its time would count as ours
+            "own_ms": trace.job.own_ms if trace.job.status == "done" else None,
             "calls": len(models),
             "model_ms": _spent(models),
             "first_ms": int(raws[0].get("first_token_ms") or 0) if raws else 0,

@@ -5,7 +5,7 @@ export default {
   props: { words: Object, initial: Array, mayCancel: Boolean },
   emits: ["cancel"],
   template: `
-    <div class="scroll-x" tabindex="0" role="region" :aria-label="words.title">
+    <div class="scroll-x tasks" tabindex="0" role="region" :aria-label="words.title">
       <table class="t activity">
         <thead><tr>
           <th scope="col">{{ words.state }}</th><th scope="col">{{ words.request }}</th><th scope="col" class="hide-phone">{{ words.from }}</th>

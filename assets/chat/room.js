@@ -17,7 +17,7 @@ export default {
       <div v-if="listed" class="scrim only-phone" @click="listed = false"></div>
       <section class="mid" :aria-label="current.title || words.new_title">
         <header class="bar">
-          <button type="button" class="iconbtn ic ic-menu only-phone" :aria-label="words.conversations" :aria-expanded="String(listed)" @click="listed = !listed"></button>
+          <button type="button" class="iconbtn ic ic-left only-phone" :aria-label="words.conversations" :aria-expanded="String(listed)" @click="listed = !listed"></button>
           <h2 class="cut">{{ current.title || words.new_title }}</h2>
           <a v-if="demo" class="tag demo" href="/models" :title="words.demo_help">{{ words.demo }}</a>
           <label class="model"><span class="hide-phone">{{ words.model }}</span>
@@ -37,7 +37,7 @@ export default {
             <h2>{{ words.hello }}</h2><p class="muted">{{ words.hello_help }}</p>
             <div class="examples"><button v-for="text in words.examples" :key="text" type="button" class="btn example" @click="say(text)">{{ text }}</button></div>
           </div>
-          <button v-if="jump" type="button" class="btn jump ic ic-down" :class="{fresh: jump === 'fresh'}" @click="latest">{{ jump === "fresh" ? words.jump_fresh : words.jump }}</button>
+          <button v-if="jump" type="button" class="btn jump ic ic-down" :class="{fresh: jump === 'fresh'}" @click="latest" @wheel.passive="$refs.scroll.scrollTop += $event.deltaY">{{ jump === "fresh" ? words.jump_fresh : words.jump }}</button>
         </div>
         <composer ref="composer" :words="words" :running="running" :stopping="stopping" :offline="offline" :files="files" :can-attach="Boolean(attach)"
           :placeholder="phase === 'empty' ? words.placeholder : words.placeholder_on" @send="send" @stop="stop" @typed="typed" @attach="take_files" @unattach="unattach"></composer>
