@@ -92,6 +92,10 @@ class Panel:
             f'<script defer src="{self.assets.url("panel.js")}"></script>'
         )
 
+    def _styles(self, names: tuple[str, ...]) -> None:
+        for name in names:
+            ui.add_head_html(f'<link rel="stylesheet" href="{self.assets.url(name)}">')
+
     def title(self, v: Visitor, text: str) -> None:
         """Set the browser's title; works while the page is built and afterwards."""
         v.client.page.title = f"{text} · {v.t('product.name')}"
@@ -121,8 +125,7 @@ class Panel:
         """
         text = v.t(title, **params)
         self.title(v, text)
-        for name in css:
-            ui.add_head_html(f'<link rel="stylesheet" href="{self.assets.url(name)}">')
+        self._styles(css)
         rail(v, place)
         with box("main wide" if wide else "main") as main:
             if wide:
@@ -141,9 +144,10 @@ class Panel:
         main.attr(tabindex="-1")
 
     @contextmanager
-    def bare(self, v: Visitor, title: str, **params: object) -> Iterator[Markup]:
+    def bare(self, v: Visitor, title: str, *, css: tuple[str, ...] = (), **params: object) -> Iterator[Markup]:
         """A page outside the rail, such as the wizard; what is made inside stands in its `main`."""
         self.title(v, v.t(title, **params))
+        self._styles(css)
         box("", hidden=True).attr(**script_words(v))
         with box("bare") as main:
             try:

@@ -72,6 +72,11 @@
   // ---- typed text outlives a reload (never secrets), and leaving with it is asked about --------------------------
   const store = (form) => `zhixing:${location.pathname}:${form.dataset.keep}`;
   document.addEventListener("input", (e) => {
+    for (const line of e.target.form?.querySelectorAll(`[data-follow="${e.target.name}"]`) ?? []) {
+      const text = line.dataset.start + (e.target.value.trim() || e.target.defaultValue);
+      setText(line.querySelector(".mono"), text);
+      line.querySelector("[data-copy]").dataset.copy = text;
+    }
     const form = e.target.closest?.("form[data-keep]");
     if (!form) return;
     form.dataset.dirty = "1";

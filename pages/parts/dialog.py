@@ -14,15 +14,33 @@ from pages.parts.markup import box, tag
 from pages.visitor import Visitor
 
 
+class Dialog:
+    """An open dialog."""
+
+    def __init__(self, box: ui.dialog) -> None:
+        self._box = box
+
+    def close(self) -> None:
+        """Close it; it leaves the page."""
+        _ = self._box.close()
+
+    def cancel(self, v: Visitor) -> None:
+        """A button here that closes it."""
+        tag("button", v.t("frame.cancel"), "btn", type="button").on("click", self.close)
+
+
 @contextmanager
-def dialog(title: str, *, broad: bool = False) -> Iterator[ui.dialog]:
-    """An open dialog with its title; it is removed from the page when it closes. `Esc` closes it."""
-    with ui.dialog() as made:
+def dialog(title: str, *, broad: bool = False) -> Iterator[Dialog]:
+    """An open dialog with its title; it is removed from the page when it closes. `Esc` closes it.
+
+    It hangs on the page itself, so that it outlives the part, or the dialog, whose button opened it.
+    """
+    with ui.context.client.content, ui.dialog() as made:
         made.props["aria-label"] = title
         _ = made.on("hide", made.delete)
         with box("card dialog broad" if broad else "card dialog"):
             tag("h2", title)
-            yield made
+            yield Dialog(made)
     _ = made.open()
 
 
@@ -47,7 +65,7 @@ def confirm(
         if name and values["name"] != name:
             form.fail("name", v.t("confirm.name.wrong", name=name))
             return
-        _ = made.close()
+        made.close()
         await handler()
 
     with dialog(title) as made:
@@ -57,4 +75,4 @@ def confirm(
                 form.text("name", v.t("confirm.name", name=name), autofocus=True)
             with box("formend"):
                 form.submit(act, "go", css="danger pri")
-                tag("button", v.t("frame.cancel"), "btn", type="button").on("click", made.close)
+                made.cancel(v)

@@ -99,9 +99,13 @@ class Form:
         self._fields[name] = (made, error)
         return made
 
-    def secret(self, name: str, label: str, *, tail: str = "", help: str = "", optional: bool = False) -> None:
-        """A value that is written and never shown again. Sent empty where the old one is to stay."""
-        if not tail:
+    def secret(self, name: str, label: str, *, tail: str | None = None, help: str = "", optional: bool = False) -> None:
+        """A value that is written and never shown again. Sent empty where the old one is to stay.
+
+        Args:
+            tail: its last characters, which may be empty for a short one; None where nothing is set.
+        """
+        if tail is None:
             self._password(name, label, help, optional)
             return
         place = box("field")
@@ -109,7 +113,7 @@ class Form:
         def shown() -> None:
             place.clear()
             with place, self._field(name, label, help, optional) as ids, box("secretline"):
-                text = self.v.t("secret.set", tail=tail)
+                text = self.v.t("secret.set", tail=tail) if tail else self.v.t("secret.set.short")
                 made = tag("input", "", "input mono", type="text", readonly=True, value=text, **ids)
                 tag("button", self.v.t("secret.replace"), "btn", type="button").on("click", replaced)
             self._keep(name, made)
@@ -176,6 +180,11 @@ class Form:
             if not made.is_deleted and error.text:
                 made.attr(aria_invalid=None)
                 error.set_text("")
+
+    def sent(self) -> None:
+        """The values are kept by now: forget what the browser remembers of them."""
+        if not self.root.is_deleted:
+            _ = self.root.client.run_javascript(f"window.zhixingKept?.('{self.root.html_id}')")
 
     async def _submitted(self, event: GenericEventArguments) -> None:
         values, do = self._read(event.args)
