@@ -26,8 +26,7 @@ class ActivityTable(Element, component=ROOT / "assets" / "chat" / "activity.js")
     ) -> None:
         super().__init__()
         words = {name: v.t(f"activity.col.{name}") for name in _COLUMNS}
-        words |= {"title": v.t("activity.title"), "cancel": v.t("activity.cancel")}
-        words["cancel_of"] = v.t("activity.cancel.of")
+        words |= {name: v.t(f"activity.{name}") for name in ("title", "cancel", "cancel_of")}  # the browser fills them
         self._props["words"] = words
         self._props["initial"] = rows
         self._props["may-cancel"] = may_cancel

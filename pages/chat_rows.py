@@ -8,7 +8,9 @@ from functools import lru_cache
 from typing import Any
 
 from agent.actions import ConversationRow, MessageRow, StepRow
+from agent.models.actions import ModelRef
 from agent.trace import TraceView
+from pages.chat_models import is_demo, short
 from pages.chat_steps import parsed, plan_of, recalled_of, step_lines
 from pages.parts.badge import duration
 from pages.visitor import Visitor
@@ -30,10 +32,14 @@ def conversation_view(row: ConversationRow) -> dict[str, Any]:
 
 
 async def message_views(
-    v: Visitor, rows: Sequence[MessageRow], steps: Mapping[int, Sequence[StepRow]]
+    v: Visitor, rows: Sequence[MessageRow], steps: Mapping[int, Sequence[StepRow]], choices: Sequence[ModelRef]
 ) -> list[dict[str, Any]]:
     """Messages, oldest first; what was done for an answer stands with the first message that answers."""
-    return await asyncio.to_thread(_views, v, rows, steps)
+    views = await asyncio.to_thread(_views, v, rows, steps)
+    for view, row in zip(views, by_task(rows), strict=True):
+        if not view.get("mine"):
+            view["demo"] = is_demo(row.model, choices)
+    return views
 
 
 def _views(v: Visitor, rows: Sequence[MessageRow], steps: Mapping[int, Sequence[StepRow]]) -> list[dict[str, Any]]:
@@ -83,8 +89,7 @@ def _answer(v: Visitor, row: MessageRow, steps: Sequence[StepRow], *, first: boo
         "at": row.created_at,
         "running": False,
         "html": html_of(row.text),
-        "model": row.model.split("/", 1)[-1],
-        "demo": is_demo(row.model),
+        "model": short(row.model),
         "failed": failure(v, row.reason) if first and row.status in BAD else None,
     }
     if first:
@@ -96,11 +101,6 @@ def _answer(v: Visitor, row: MessageRow, steps: Sequence[StepRow], *, first: boo
             "used": used_line(v, steps),
         }
     return view
-
-
-def is_demo(ref: str) -> bool:
-    """True if a model reference is the offline demo model's."""
-    return ref.split("/", 1)[0] == "demo"
 
 
 # Who is to blame for an error code's beginning, most exact first.

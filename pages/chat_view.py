@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from agent.actions import ChatActions, ConversationRow, MessageRow, StepRow
+from agent.models.actions import ModelRef
 from agent.trace import TraceActions
 from pages.chat_answer import RunningAnswer
-from pages.chat_models import Choices, model_views
-from pages.chat_rows import OPEN, conversation_view, is_demo, message_views, pane_view
+from pages.chat_models import Choices, is_demo, model_views, short
+from pages.chat_rows import OPEN, conversation_view, message_views, pane_view
 from pages.chat_steps import plan_items, plan_of, recalled_items, recalled_of
 from pages.visitor import Visitor
 from storage.errors import AppError, NotFound
@@ -40,6 +41,7 @@ class ChatView:
         self.v, self.who, self.chat, self.tasks, self.choices = v, v.who, chat, trace, choices
         self.take: Take = lambda kind, **data: None
         self.conversation: int | None = None
+        self.models: Sequence[ModelRef] = ()
         self.search = ""
         self.turn = 0
         self._unwatch: Callable[[], None] | None = None
@@ -90,9 +92,10 @@ class ChatView:
             self.take("failed", id=conversation, what=what, remedy=remedy)
 
     async def _read(self, conversation: int | None) -> dict[str, Any]:
-        models = model_views(self.v, await self.choices(self.who))
+        self.models = await self.choices(self.who)
         if conversation is None:
             current = {"id": None, "title": "", "model": ""}
+            models = model_views(self.v, self.models)
             return {"current": current, "models": models, "items": [], "more": False, "phase": "empty", "pane": {}}
         row = await self.chat.conversation(self.who, conversation)
         rows = await self.chat.messages(self.who, conversation, limit=PAGE)
@@ -100,7 +103,7 @@ class ChatView:
         last = next((row.job_id for row in reversed(rows) if row.job_id is not None), None)
         return {
             "current": _current(row),
-            "models": model_views(self.v, await self.choices(self.who), row.model),
+            "models": model_views(self.v, self.models, row.model),
             "items": await self._views(rows),
             "more": len(rows) == PAGE,
             "phase": "shown" if rows else "empty",
@@ -119,7 +122,7 @@ class ChatView:
         """Messages for the browser. What a task that still runs has shown comes by itself."""
         jobs = {row.job_id for row in rows if row.direction == "out" and row.job_id is not None}
         found = await asyncio.gather(*(self._steps(job) for job in sorted(jobs)))
-        return await message_views(self.v, rows, dict(zip(sorted(jobs), found, strict=True)))
+        return await message_views(self.v, rows, dict(zip(sorted(jobs), found, strict=True)), self.models)
 
     async def _steps(self, job: int) -> list[StepRow]:
         try:
@@ -285,7 +288,7 @@ class ChatView:
             return {"note": self.v.t("chat.thinking")}
         if event.kind == "switched":
             ref = str(data.get("ref", ""))
-            return {"note": self.v.t("chat.switched", model=ref), "demo": is_demo(ref)}
+            return {"note": self.v.t("chat.switched", model=short(ref)), "demo": is_demo(ref, self.models)}
         return None
 
     async def _ended(self, conversation: int, event: LiveEvent) -> None:
