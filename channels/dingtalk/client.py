@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -16,9 +15,10 @@ from channels.dingtalk.faults import fault, is_token, scopes
 from channels.dingtalk.render import Rendered
 from channels.dingtalk.settings import DingTalkSettings
 from channels.dingtalk.token import Grant, TokenCache
+from channels.exchange import send_once
 from security.egress import Egress
 from storage.clock import Clock
-from storage.errors import AppError, Invalid, OutcomeUnknown, Rejected, Throttled, TooLarge, Unavailable
+from storage.errors import AppError, OutcomeUnknown, Rejected, Throttled, Unavailable
 
 Written = Callable[[], None]
 TOKEN_HEADER = "x-acs-dingtalk-access-token"  # noqa: S105 - a header's name
@@ -56,19 +56,6 @@ class OldAnswer(_Answer):
     errmsg: str = ""
     request_id: str = ""
     media_id: str = ""
-
-
-@dataclass(slots=True)
-class _Sent:
-    """Whether the request body has left: from then on a lost answer means that the outcome is unknown."""
-
-    tell: Written | None
-    left: bool = False
-
-    def __call__(self) -> None:
-        self.left = True
-        if self.tell is not None:
-            self.tell()
 
 
 class DingTalkClient:
@@ -205,17 +192,8 @@ class DingTalkClient:
     async def _exchange(
         self, method: str, url: str, body: dict[str, object], headers: dict[str, str], written: Written | None
     ) -> httpx.Response:
-        sent = _Sent(written)
-        try:
-            answer = await self.egress.request(
-                method, url, policy=self.settings.policy, headers=headers, json=body, written=sent
-            )
-        except (Unavailable, TooLarge) as error:
-            if sent.left:
-                raise OutcomeUnknown("dingtalk.no_answer", vendor=error.code, request="") from error
-            raise
-        except Invalid as error:
-            raise Rejected(error.code, str(error.params.get("host", ""))) from error  # must not be reached
+        policy = self.settings.policy
+        answer = await send_once(self.egress, method, url, policy=policy, headers=headers, json=body, written=written)
         self._note_time(answer)
         return answer
 

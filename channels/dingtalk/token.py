@@ -27,7 +27,7 @@ class TokenCache:
         self._fetch, self._clock = fetch, clock
         self._token, self._until = "", 0.0
         self._lock = asyncio.Lock()
-        self._tries, self._error = 0, AppError("dingtalk.busy")
+        self._tries, self._error = 0, AppError("dingtalk.busy", vendor="", request="")
 
     async def get(self, stale: str = "") -> str:
         """A token that holds for some minutes.
