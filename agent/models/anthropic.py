@@ -45,6 +45,10 @@ class AnthropicWire:
             ]
             tools[-1]["cache_control"] = {"type": "ephemeral"}  # tools are the stable beginning of the prompt
             body["tools"] = tools
+        elif used := sorted({call.name for m in request.messages for call in m.calls}):
+            # calls in the messages need their tools named, also where none may be called any more
+            body["tools"] = [{"name": name, "input_schema": {"type": "object"}} for name in used]
+            body["tool_choice"] = {"type": "none"}
         if temperature is not None and "temperature" not in self._without:
             body["temperature"] = min(1.0, temperature)
         body["messages"] = _messages(request.messages)

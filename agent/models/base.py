@@ -40,6 +40,16 @@ class ToolDefinition:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Spender:
+    """For whom a call is made: what usage and monthly limits are kept by. `person` as in a tool's context."""
+
+    tenant: str
+    bot: str = ""
+    person: str = ""
+    job_id: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ModelRequest:
     """What is asked of a model.
 
@@ -48,6 +58,7 @@ class ModelRequest:
         first_token: seconds until something must have arrived.
         stall: seconds that may pass between two pieces of the answer.
         retry_within: seconds after which no further try of the same model begins.
+        spender: whose usage this is; None is not recorded.
     """
 
     messages: tuple[ChatMessage, ...]
@@ -59,6 +70,7 @@ class ModelRequest:
     stall: float = 30.0
     retry_within: float = 60.0
     user: str = ""
+    spender: Spender | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,7 +142,13 @@ class Model(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelChoice:
-    """A model that the router picked, with its name for people, e.g. `deepseek/deepseek-chat`."""
+    """A model that the router picked, with its name for people, e.g. `deepseek/deepseek-chat`.
+
+    Attributes:
+        price_in, price_out: CNY for a million tokens.
+        extra: `fallback` (may take over), `patience` (seconds to the first word while another could take over),
+            `max_tokens` (the provider's own limit).
+    """
 
     ref: str
     provider: str

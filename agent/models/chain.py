@@ -7,8 +7,10 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from agent.models.base import Completed, ModelChoice, ModelEvent, ModelRequest
+from agent.models.base import Completed, ModelChoice, ModelEvent, ModelRequest, TextDelta, Thinking
 from agent.models.breaker import Breaker
+from agent.models.cache import AnswerCache
+from agent.models.usage import Spending
 from storage.clock import Clock
 from storage.errors import AppError, Unavailable
 
@@ -32,7 +34,13 @@ class Switched:
 
 
 async def answer(
-    chain: Sequence[ModelChoice], request: ModelRequest, *, clock: Clock, breaker: Breaker
+    chain: Sequence[ModelChoice],
+    request: ModelRequest,
+    *,
+    clock: Clock,
+    breaker: Breaker,
+    spending: Spending | None = None,
+    cache: AnswerCache | None = None,
 ) -> AsyncGenerator[ModelEvent | Switched, None]:
     """Stream an answer; the last event is `Completed`, with `model` set to the ref of who answered.
 
@@ -42,10 +50,17 @@ async def answer(
 
     Raises:
         AppError: of the last model that was tried; Unavailable `model.none` for an empty chain, `model.resting` if
-            all have failed too often just now.
+            all have failed too often just now; Conflict `budget.bot`, `budget.person`.
     """
     if not chain:
         raise Unavailable("model.none")
+    key = cache.key(chain, request) if cache is not None else None
+    if cache is not None and (kept := cache.find(key)) is not None:
+        if spending is not None and request.spender is not None:
+            spending.cached(request.spender, chain[0])
+        yield TextDelta(text=kept.text)
+        yield kept
+        return
     loop = asyncio.get_running_loop()
     deadline = loop.time() + request.deadline
     waiting = [*chain, chain[0]] if len(chain) == 1 else list(chain)
@@ -59,25 +74,58 @@ async def answer(
             continue
         if error is not None:
             yield Switched(ref=choice.ref, error_code=error.code)
-        verdict = False
         try:
-            async with aclosing(choice.model.stream(_limited(request, choice, left, bool(waiting)))) as events:
+            events = _attempt(choice, _limited(request, choice, left, bool(waiting)), breaker, spending)
+            async with aclosing(events):
                 async for event in events:
-                    yield replace(event, model=choice.ref) if type(event) is Completed else event
-            verdict = True
-            breaker.succeeded(choice.provider)
+                    if cache is not None and type(event) is Completed:
+                        cache.keep(key, event)
+                    yield event
             return
         except AppError as failed:
-            verdict = True
-            breaker.failed(choice.provider, failed)
             error = failed
-        finally:
-            if not verdict:
-                breaker.released(choice.provider)
     if error is not None:
         raise error
     seconds, code = min(breaker.resting(choice.provider) for choice in chain)
     raise Unavailable("model.resting", seconds=round(seconds) + 1, why=code)
+
+
+async def _attempt(
+    choice: ModelChoice, request: ModelRequest, breaker: Breaker, spending: Spending | None
+) -> AsyncGenerator[ModelEvent, None]:
+    """One model's answer; breaker and usage hear of it exactly once, however it ends."""
+    ticket, chars, thoughts, outcome = None, 0, 0, "cancelled"
+    settled = verdict = False
+    try:
+        if spending is not None:
+            ticket = await spending.begin(choice, request)
+            request = ticket.request if ticket is not None else request
+        async with aclosing(choice.model.stream(request)) as events:
+            async for event in events:
+                if type(event) is Completed:
+                    breaker.succeeded(choice.provider)
+                    verdict = settled = True
+                    if spending is not None:
+                        spending.settle(ticket, event)
+                    yield replace(event, model=choice.ref)
+                    return
+                if type(event) is TextDelta:
+                    chars += len(event.text)
+                elif type(event) is Thinking:
+                    thoughts = event.chars
+                yield event
+        raise Unavailable("model.broken", why="no end")
+    except AppError as failed:
+        outcome = failed.code
+        if not verdict:
+            breaker.failed(choice.provider, failed)
+            verdict = True
+        raise
+    finally:
+        if not verdict:
+            breaker.released(choice.provider)
+        if spending is not None and not settled:
+            spending.failed(ticket, outcome, chars=chars + thoughts)
 
 
 def _limited(request: ModelRequest, choice: ModelChoice, left: float, more: bool) -> ModelRequest:

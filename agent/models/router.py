@@ -17,6 +17,7 @@ from agent.models.base import Model, ModelChoice
 from agent.models.call import CallSettings, HttpModel, Wire
 from agent.models.demo import DemoModel
 from agent.models.keys import Keys
+from agent.models.limits import Limits, read_limits
 from agent.models.listing import AutoModel, list_url
 from agent.models.openai import OpenAIWire
 from agent.models.provider import AUTO, ModelSpec, ProviderDraft, split_keys, unpacked
@@ -33,6 +34,8 @@ from storage.words import Words
 log = logging.getLogger(__name__)
 setting_t = Setting.__table__  # type: ignore[attr-defined]
 CONTEXT = 32_000
+CHOSEN = (preferences.DEFAULT, preferences.LIMITS, preferences.CACHE)
+_Chosen = dict[str, dict[str, object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,8 @@ class _Tenant:
     by_ref: dict[str, ModelChoice] = field(default_factory=dict)
     first: tuple[ModelChoice, ...] = ()
     default: str = ""
+    limits: Limits = field(default_factory=Limits)
+    cache: bool = False
 
 
 def _best(first: tuple[ModelChoice, ...]) -> ModelChoice | None:
@@ -92,9 +97,17 @@ class ModelRouter:
         chain = self.chain(tenant)
         return chain[0].ref if chain else ""
 
+    def limits(self, tenant: str) -> Limits:
+        """The tenant's monthly limits."""
+        return (self._tenants.get(tenant) or _Tenant()).limits
+
+    def caches(self, tenant: str) -> bool:
+        """Whether the tenant wants answers to identical requests kept."""
+        return (self._tenants.get(tenant) or _Tenant()).cache
+
     async def reload(self) -> None:
         """Read all providers. Models whose rows did not change are kept, with what they have learned."""
-        seen, rows, defaults = await self.db.read(self._read)
+        seen, rows, chosen = await self.db.read(self._read)
         tenants: dict[str, list[tuple[_Kept, list[ModelChoice]]]] = {}
         built: dict[tuple[str, str], tuple[_Kept, list[ModelChoice]]] = {}
         for tenant, kept in rows:
@@ -111,7 +124,9 @@ class ModelRouter:
             tenant: _Tenant(
                 by_ref={choice.ref: choice for _, made in entries for choice in made},
                 first=tuple(made[0] for _, made in entries if made),
-                default=defaults.get(tenant, ""),
+                default=str(chosen[tenant][preferences.DEFAULT] or ""),
+                limits=read_limits(chosen[tenant][preferences.LIMITS]),
+                cache=chosen[tenant][preferences.CACHE] is True,
             )
             for tenant, entries in tenants.items()
         }
@@ -130,13 +145,13 @@ class ModelRouter:
             c.execute(select(func.count(), func.max(provider_t.c.updated_at), func.max(provider_t.c.id))).one()
         )
         chosen = c.execute(
-            select(setting_t.c.tenant, setting_t.c.value)
-            .where(setting_t.c.key == preferences.DEFAULT)
-            .order_by(setting_t.c.tenant)
+            select(setting_t.c.tenant, setting_t.c.key, setting_t.c.value)
+            .where(setting_t.c.key.in_(CHOSEN))
+            .order_by(setting_t.c.tenant, setting_t.c.key)
         )
         return rows, tuple(tuple(row) for row in chosen)
 
-    def _read(self, c: Connection) -> tuple[object, list[tuple[str, _Kept]], dict[str, str]]:
+    def _read(self, c: Connection) -> tuple[object, list[tuple[str, _Kept]], _Chosen]:
         out: list[tuple[str, _Kept]] = []
         query = select(provider_t).where(provider_t.c.disabled_at.is_(None))
         for row in c.execute(query.order_by(provider_t.c.tenant, provider_t.c.place, provider_t.c.id)):
@@ -146,8 +161,9 @@ class ModelRouter:
                 log.error("key of provider %s cannot be read: %s", row.name, error)  # noqa: TRY400 - expected
                 keys = ()
             out.append((row.tenant, _Kept(row.id, unpacked(row), keys)))
-        defaults = {tenant: str(preferences.read(c, tenant, preferences.DEFAULT) or "") for tenant, _ in out}
-        return self._mark(c), out, defaults
+        tenants = {tenant for tenant, _ in out}
+        chosen = {tenant: {key: preferences.read(c, tenant, key) for key in CHOSEN} for tenant in tenants}
+        return self._mark(c), out, chosen
 
     # --- building
 
@@ -158,6 +174,8 @@ class ModelRouter:
         extra = {"fallback": "1"} if draft.fallback else {}
         if draft.patience:
             extra["patience"] = str(draft.patience)
+        if draft.max_tokens:
+            extra["max_tokens"] = str(draft.max_tokens)
         return [
             ModelChoice(
                 ref=ref_of(draft.name, draft.type, spec.name),

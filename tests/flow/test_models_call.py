@@ -156,6 +156,10 @@ async def test_anthropic_body(server: ModelServer, egress: EgressClient) -> None
         ("tool_result", "b"),
         ("text", None),
     ]
+    await end_of(made("anthropic", server, egress), replace(REQUEST, messages=messages, tools=()))
+    body = server.asked[1].body
+    assert [tool["name"] for tool in body["tools"]] == ["time"]
+    assert body["tool_choice"] == {"type": "none"}
 
 
 @BOTH
