@@ -69,9 +69,11 @@ class HttpModel:
         context_tokens: int = 32_000,
         settings: CallSettings | None = None,
         jitter: Callable[[], float] = random.random,
+        pause: float = 0.4,
     ) -> None:
         self.name, self.wire, self.keys, self.egress, self.clock = name, wire, keys, egress, clock
         self.context_tokens, self.settings, self._jitter = context_tokens, settings or CallSettings(), jitter
+        self._pause = pause
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         """See `base.Model.stream`."""
@@ -100,7 +102,7 @@ class HttpModel:
 
     def _wait_before_again(self, error: AppError, key: str, retries: int) -> float | None:
         """Seconds to wait before another try; None if there is to be none."""
-        backoff = min(8.0, 0.4 * 2**retries) * (0.5 + self._jitter())
+        backoff = min(8.0, self._pause * 2**retries) * (0.5 + self._jitter())
         match error:
             case Throttled():
                 other = self.keys.rest(key, max(1.0, error.retry_after))

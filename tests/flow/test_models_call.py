@@ -62,6 +62,7 @@ def made(
         clock=clock,
         settings=settings,
         jitter=lambda: 0.0,
+        pause=0.02,
     )
 
 

@@ -31,7 +31,7 @@ FRAMES = [f"data: {line}\n\n".encode() for line in openai_events(Reply(text="你
 HALF = FRAMES[1][: FRAMES[1].index("你".encode()) + 1]
 
 FAULTS: dict[str, Reply] = {
-    "429 with seconds": Reply(status=429, headers={"retry-after": "1"}),
+    "429 with seconds": Reply(status=429, headers={"retry-after": "0.1"}),
     "429 with a date": Reply(status=429, headers={"retry-after": "Wed, 01 Jan 2098 00:00:00 GMT"}),
     "429 bare": Reply(status=429),
     "401": Reply(status=401),
@@ -110,7 +110,9 @@ async def egress() -> AsyncIterator[EgressClient]:
 def choice(name: str, server: ModelServer, egress: EgressClient) -> ModelChoice:
     clock = Clock()
     wire = OpenAIWire(url=f"{server.url}/v1/chat/completions", model=name)
-    model = HttpModel(name=name, wire=wire, keys=Keys([name], clock), egress=egress, clock=clock, jitter=lambda: 0.0)
+    model = HttpModel(
+        name=name, wire=wire, keys=Keys([name], clock), egress=egress, clock=clock, jitter=lambda: 0.0, pause=0.02
+    )
     return ModelChoice(ref=f"{name}/m", provider=name, model=model, extra={"patience": "0.4"})
 
 
