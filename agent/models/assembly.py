@@ -7,7 +7,16 @@ from typing import Any
 
 import orjson
 
-from agent.models.base import BadToolCall, Completed, ModelEvent, ModelRequest, TextDelta, Thinking, ToolCall
+from agent.models.base import (
+    BadToolCall,
+    Completed,
+    ModelEvent,
+    ModelRequest,
+    Retracted,
+    TextDelta,
+    Thinking,
+    ToolCall,
+)
 from agent.models.tokens import at_most, estimate
 from agent.models.visible import Visible
 from storage.errors import Rejected, Unavailable
@@ -51,15 +60,18 @@ class Assembly:
         finished: the vendor said why it stopped.
         done: nothing more is to be read.
         begun: anything at all has arrived: text, a thought or a call.
+        thinks_first: the model began inside a thought; known from before, or found out now.
     """
 
-    def __init__(self, request: ModelRequest) -> None:
+    def __init__(self, request: ModelRequest, *, thinks_first: bool = False) -> None:
         self.request = request
         self.finished = self.done = self.begun = False
         self.tokens_in = self.tokens_out = 0
         self.model = ""
         self._stop = ""
-        self._visible = Visible()
+        self.thinks_first = thinks_first
+        self._visible = Visible(thinks_first=thinks_first)
+        self._handed = self._retract = False
         self._text: list[str] = []
         self._size = 0
         self._new: list[str] = []
@@ -77,6 +89,10 @@ class Assembly:
             return
         self.begun = True
         shown = self._visible.feed(text)
+        if self._visible.void:
+            self._visible.void, self.thinks_first, self._retract = False, True, self._handed
+            self._thoughts += self._size
+            self._text, self._new, self._size = [], [], 0
         if shown:
             self._show(shown)
         elif self._visible.hidden > MOST_THOUGHTS:
@@ -126,14 +142,18 @@ class Assembly:
 
     # --- what the caller takes
 
-    def take(self) -> list[ModelEvent]:
+    def take(self) -> list[ModelEvent | Retracted]:
         """Events since the last call."""
-        out: list[ModelEvent] = []
+        out: list[ModelEvent | Retracted] = []
+        if self._retract:
+            self._retract = False
+            out.append(Retracted())
         thoughts = self._thoughts + self._visible.hidden
         if thoughts != self._told:
             self._told = thoughts
             out.append(Thinking(chars=thoughts))
         if self._new:
+            self._handed = True
             out.append(TextDelta(text="".join(self._new)))
             self._new = []
         return out

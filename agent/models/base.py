@@ -88,6 +88,11 @@ class Thinking:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Retracted:
+    """Text handed out so far turned out to be a thought; it is void. The chain tells it as `Switched`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class BadToolCall:
     """The model's call cannot be run: its arguments are no JSON object, too large, or cut. Told to the model."""
 
@@ -132,7 +137,7 @@ class Model(Protocol):
     name: str
     context_tokens: int
 
-    def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+    def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent | Retracted, None]:
         """Call the model. Text arrives as it is made; the last event is `Completed`.
 
         Retries with jitter inside the deadline, but only while no text has been handed out.

@@ -13,7 +13,7 @@ import httpx
 import orjson
 
 from agent.models.assembly import Assembly
-from agent.models.base import ModelEvent, ModelRequest, TextDelta
+from agent.models.base import ModelEvent, ModelRequest, Retracted, TextDelta
 from agent.models.keys import REFUSED_REST, Keys
 from agent.models.refusal import hidden_refusal, outside, refusal, retry_after
 from agent.models.sse import SseParser
@@ -74,8 +74,9 @@ class HttpModel:
         self.name, self.wire, self.keys, self.egress, self.clock = name, wire, keys, egress, clock
         self.context_tokens, self.settings, self._jitter = context_tokens, settings or CallSettings(), jitter
         self._pause = pause
+        self._thinks_first = False
 
-    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent | Retracted, None]:
         """See `base.Model.stream`."""
         loop = asyncio.get_running_loop()
         start = loop.time()
@@ -120,14 +121,14 @@ class HttpModel:
 
     async def _once(
         self, request: ModelRequest, key: str, start: float, deadline: float
-    ) -> AsyncGenerator[ModelEvent, None]:
+    ) -> AsyncGenerator[ModelEvent | Retracted, None]:
         loop = asyncio.get_running_loop()
         body = self.wire.body(
             request,
             temperature=self.settings.temperature if request.temperature is None else request.temperature,
             max_tokens=self.settings.max_tokens if request.max_tokens is None else request.max_tokens,
         )
-        into = Assembly(request)
+        into = Assembly(request, thinks_first=self._thinks_first)
         waits = _Waits(loop, request, start, deadline)
         call = self.egress.stream("POST", self.wire.url, policy=ADMIN, headers=self.wire.headers(key), json=body)
         first = 0.0
@@ -147,6 +148,7 @@ class HttpModel:
         except AppError as error:
             raise (outside(error) if error.code.startswith("egress.") else error) from error
         into.close()
+        self._thinks_first = into.thinks_first
         for event in into.take():
             yield event
         now = loop.time()

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from agent.models.base import Completed, ModelChoice, ModelEvent, ModelRequest, TextDelta, Thinking
+from agent.models.base import Completed, ModelChoice, ModelEvent, ModelRequest, Retracted, TextDelta, Thinking
 from agent.models.breaker import Breaker
 from agent.models.cache import AnswerCache
 from agent.models.usage import Spending
@@ -26,7 +26,7 @@ class Switched:
 
     Attributes:
         ref: who answers now.
-        error_code: why the one before failed.
+        error_code: why the one before failed; empty where the same model goes on and what it said was a thought.
     """
 
     ref: str
@@ -92,7 +92,7 @@ async def answer(
 
 async def _attempt(
     choice: ModelChoice, request: ModelRequest, breaker: Breaker, spending: Spending | None
-) -> AsyncGenerator[ModelEvent, None]:
+) -> AsyncGenerator[ModelEvent | Switched, None]:
     """One model's answer; breaker and usage hear of it exactly once, however it ends."""
     ticket, chars, thoughts, outcome = None, 0, 0, "cancelled"
     settled = verdict = False
@@ -109,6 +109,9 @@ async def _attempt(
                         spending.settle(ticket, event)
                     yield replace(event, model=choice.ref)
                     return
+                if isinstance(event, Retracted):
+                    yield Switched(ref=choice.ref, error_code="")
+                    continue
                 if type(event) is TextDelta:
                     chars += len(event.text)
                 elif type(event) is Thinking:

@@ -45,7 +45,7 @@ WHEN = _any(
     r"every \w+(?: at [\d:]+\s*(?:am|pm)?)?",
     r"tomorrow(?: at [\d:]+\s*(?:am|pm)?)?",
 )
-PLAN = _any(r"计划|规划|制定|分步|一步步|安排一下", r"\bplan\b|step by step")
+PLAN = _any(r"计划|规划|制定|分步|一步步|安排一下", r"\bplan\b(?!\.\w)|step by step")
 TOPIC = _any(
     r"^\s*(?:请|麻烦|帮我|帮忙|给我|你|能不能|可以)*(?:做个|做一个|制定|写个|列个|来个|一个|一下)*"
     r"(?:计划|规划|安排)?(?:一下|一次|一个)?[，,：:\s]*",

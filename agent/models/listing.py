@@ -10,7 +10,7 @@ from dataclasses import replace
 import orjson
 
 from agent.models.address import messages_url, models_url
-from agent.models.base import ModelEvent, ModelRequest
+from agent.models.base import ModelEvent, ModelRequest, Retracted
 from agent.models.call import HttpModel
 from agent.models.provider import ProviderDraft
 from agent.models.refusal import outside, refusal
@@ -73,7 +73,7 @@ class AutoModel:
         self._found: HttpModel | None = None
         self._until = 0.0
 
-    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent | Retracted, None]:
         """See `base.Model.stream`."""
         model = await self._model()
         async with aclosing(model.stream(request)) as events:

@@ -35,6 +35,7 @@ LONGEST_TAG = 240
 LONGEST_CODE = 240
 LONGEST_TOKEN = 48
 MARK = "[TOOL_CALLS]"
+MOST_ASSUMED = 400_000
 
 _SPECIAL = re.compile(r"[<`~\[\n]")
 _TAG = re.compile(r"<(/?)(?:[|｜]DSML[|｜])?([A-Za-z][A-Za-z0-9_]*(?::[a-z_]+)?)((?:[\s=/][^<>]*)?)>")
@@ -42,6 +43,7 @@ _TAG_BEGUN = re.compile(r"</?(?:[|｜](?:D|DS|DSM|DSML|DSML[|｜])?)?(?:([A-Za-z
 _TOKEN = re.compile(r"<[/]?[|｜]([\w▁:./-]{1,48})[|｜]>")
 _TOKEN_BEGUN = re.compile(r"<[/]?(?:[|｜](?:[\w▁:./-]{0,48}[|｜]?)?)?\Z")
 _WORDS = re.compile(r"</?[A-Za-z_:]+\s+[^\s=]+(?:\s|\Z)")
+_THOUGHT_END = re.compile(r"</(?:think|thinking|thought|seed:think)\s*>", re.IGNORECASE)
 _DSML = re.compile(r"<[|｜]DSML[|｜]")
 _NAME = re.compile(
     r"""(?:"name"\s*:\s*"|name\s*=\s*"|function=|[|｜]tool▁sep[|｜]>|functions\.)([A-Za-z_][\w.-]{0,63})(?=[^\w.-])"""
@@ -63,11 +65,20 @@ class Visible:
         hidden: characters taken out, tags included.
         tools: markup of tool calls was taken out.
         tool_name: the name in that markup, where it could be read.
+        void: a thought ended that never began (its opening tag stands in the model's own template): what was
+            given back before is part of it. The caller takes note and resets it.
+
+    Args:
+        thinks_first: this model is known to begin inside a thought; nothing is given back until it ends.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, thinks_first: bool = False) -> None:
         self.hidden = 0
         self.tools = False
+        self.void = False
+        self._thought = False
+        self._assumed: list[str] | None = [] if thinks_first else None
+        self._assumed_size = 0
         self.tool_name = ""
         self._rest = ""
         self._until: re.Pattern[str] | None = None
@@ -79,6 +90,8 @@ class Visible:
 
     def feed(self, text: str) -> str:
         """The visible part of `text` and of what was held back before."""
+        if self._assumed is not None:
+            text = self._wait_for_end(text)
         if not self._rest and self._until is None and not _SPECIAL.search(text):
             self._line = (self._line + text)[:8]
             return self._out(text)
@@ -87,6 +100,9 @@ class Visible:
 
     def finish(self) -> str:
         """What was held back and turned out to be harmless."""
+        if self._assumed is not None:  # it did not think this time
+            held, self._assumed = "".join(self._assumed), None
+            return self.feed(held) + self.finish()
         rest, self._rest = self._rest, ""
         out = self._scan(rest, last=True)
         rest, self._rest = self._rest, ""
@@ -94,6 +110,24 @@ class Visible:
             self.hidden += len(rest)
             rest = ""
         return self._out(out + rest)
+
+    def _wait_for_end(self, text: str) -> str:
+        """Keep the assumed thought back; returns what stands behind its end."""
+        held = self._assumed
+        if held is None:
+            return text
+        held.append(text)
+        self._assumed_size += len(text)
+        tail = "".join([piece[-60:] for piece in held[-40:-1]] + [text])
+        found = _THOUGHT_END.search(tail)
+        if found is None and self._assumed_size <= MOST_ASSUMED and not "".join(held[:8]).lstrip().startswith("<think"):
+            return ""
+        self._assumed = None
+        if found is None:  # the usual form after all, or too long to wait
+            return "".join(held)
+        self.hidden += self._assumed_size - (len(tail) - found.end())
+        self._thought = True
+        return tail[found.end() :]
 
     def _out(self, text: str) -> str:
         if not self._shown:
@@ -145,6 +179,9 @@ class Visible:
             return at + 1
         if self._ticks:
             return self._in_ticks(text, at, out, last=last)
+        if self.void:
+            out.clear()
+            self._shown = False
         self.hidden += size
         return at + size
 
@@ -230,7 +267,10 @@ class Visible:
             return 0
         size = len(tag.group(0))
         if closing or more.rstrip().endswith("/"):
+            if name in THINK and closing and not self._thought and not self._ticks and not self._line.strip():
+                self.void = self._thought = True
             return size
+        self._thought = self._thought or (name in THINK and not self._ticks)
         prefix = r"(?:[|｜]DSML[|｜])?"
         until = re.compile(rf"</{prefix}{re.escape(name)}\s*>", re.IGNORECASE)
         self._note(tag.group(0))

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
+import trustme
 
 from agent.models.anthropic import AnthropicWire
-from agent.models.base import ChatMessage, Completed, ModelEvent, ModelRequest, TextDelta, Thinking, ToolCall
+from agent.models.base import (
+    ChatMessage,
+    Completed,
+    ModelEvent,
+    ModelRequest,
+    Retracted,
+    TextDelta,
+    Thinking,
+    ToolCall,
+)
 from agent.models.base import ToolDefinition as Definition
 from agent.models.call import CallSettings, HttpModel, Wire
 from agent.models.keys import Keys
@@ -66,7 +77,7 @@ def made(
     )
 
 
-async def all_of(model: HttpModel, request: ModelRequest = REQUEST) -> list[ModelEvent]:
+async def all_of(model: HttpModel, request: ModelRequest = REQUEST) -> list[ModelEvent | Retracted]:
     async with asyncio.timeout(20):
         return [event async for event in model.stream(request)]
 
@@ -301,3 +312,28 @@ async def test_estimate_where_the_vendor_counts_nothing(server: ModelServer, egr
     assert end.estimated
     assert end.tokens_in > 5
     assert 4 < end.tokens_out < 12
+
+
+async def test_a_thought_without_its_opening_tag_is_retracted_and_known_afterwards(
+    server: ModelServer, egress: EgressClient
+) -> None:
+    server.default = Reply(chunks=("The user greets.", "\nI greet.\n", "</think>", "\n\nHello", "!"), pause=0.005)
+    model = made("openai", server, egress)
+    events = await all_of(model)
+    place = next(n for n, event in enumerate(events) if isinstance(event, Retracted))
+    assert "".join(event.text for event in events[place:] if isinstance(event, TextDelta)) == "Hello!"
+    assert isinstance(events[-1], Completed)
+    assert events[-1].text == "Hello!"
+    events = await all_of(model)
+    assert not any(isinstance(event, Retracted) for event in events)
+    assert "".join(event.text for event in events if isinstance(event, TextDelta)) == "Hello!"
+
+
+async def test_an_untrusted_certificate(egress: EgressClient) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    server = await ModelServer().start(tls=context)
+    try:
+        assert (await error_of(made("openai", server, egress))).code == "model.tls"
+    finally:
+        await server.stop()

@@ -140,3 +140,39 @@ def test_long_thought_is_not_kept_in_memory() -> None:
         visible.feed("thought " * 100)
     assert len(visible._rest) < 100
     assert visible.hidden > 700_000
+
+
+def test_a_thought_without_its_beginning_voids_what_was_shown() -> None:
+    visible = Visible()
+    before = visible.feed("Okay, the user wants a greeting.\n")
+    assert before
+    after = visible.feed("</think>\n\nHello")
+    assert visible.void
+    assert after + visible.finish() == "Hello"
+
+
+@pytest.mark.parametrize("text", ["a </think> b", "<think>x</think>\n</think>\nb", "`x`\n`</think>`"])
+def test_only_a_lone_end_at_the_beginning_of_a_line_voids(text: str) -> None:
+    visible = Visible()
+    visible.feed(text)
+    assert not visible.void
+
+
+@given(
+    st.sampled_from(
+        [
+            ("Okay, think.\n</think>\n\nHello", "Hello"),
+            ("<think>\nOkay</think>Hello", "Hello"),
+            ("Just hello, no thought", "Just hello, no thought"),
+            ("short", "short"),
+            ("</think>Hi `</think>` there", "Hi `</think>` there"),
+        ]
+    ),
+    st.integers(1, 60),
+)
+def test_a_model_that_thinks_first(pair: tuple[str, str], size: int) -> None:
+    text, expected = pair
+    visible = Visible(thinks_first=True)
+    out = "".join(visible.feed(text[i : i + size]) for i in range(0, len(text), size)) + visible.finish()
+    assert out == expected
+    assert not visible.void
