@@ -42,10 +42,10 @@ class GuideStep:
     proof: tuple[str, ...] = ()
 
 
-_FEISHU_APP = GuideStep(key="feishu.app", fields=("app_id", "app_secret"), proof=("config", "token"))
+_FEISHU_APP = GuideStep(key="feishu.app", fields=("app_id", "app_secret"), proof=("token",))
 _FEISHU_SCOPES = GuideStep(key="feishu.scopes", paste=FEISHU_SCOPES, proof=("identity", "scopes"))
 _FEISHU_RELEASE = GuideStep(key="feishu.release", proof=("message",))
-_DINGTALK_APP = GuideStep(key="dingtalk.app", fields=("client_id", "client_secret"), proof=("config", "token"))
+_DINGTALK_APP = GuideStep(key="dingtalk.app", fields=("client_id", "client_secret"), proof=("token",))
 _DINGTALK_SCOPES = GuideStep(key="dingtalk.scopes", paste=DINGTALK_SCOPES, proof=("scopes",))
 _DINGTALK_RELEASE = GuideStep(key="dingtalk.release", proof=("message",))
 

@@ -33,9 +33,13 @@ class Visitor:
         """True or False where the person chose, None where the system decides."""
         return {"light": False, "dark": True}.get(self.theme)
 
-    def t(self, key: str, **params: object) -> str:
+    def t(self, key: str, /, **params: object) -> str:
         """The text for a catalogue key in the visitor's language."""
         return self.words.say(self.lang, key, **params)
+
+    def sentence(self, what: str, remedy: str) -> str:
+        """What happened and what to do as one text, for a place beside a field."""
+        return self.t("frame.error", what=what, remedy=remedy) if remedy else what
 
     def explain(self, error: AppError) -> tuple[str, str]:
         """What happened and what to do, in the visitor's language; the remedy may be empty."""

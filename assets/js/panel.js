@@ -139,8 +139,12 @@
 
   // ---- events ---------------------------------------------------------------------------------------------------
   document.addEventListener("click", (e) => {
-    const button = e.target.closest?.("[data-copy],[data-drawer],[data-palette]");
+    const button = e.target.closest?.("[data-copy],[data-drawer],[data-palette],[data-fill]");
     if (button?.dataset.copy !== undefined) copy(button);
+    else if (button?.dataset.fill !== undefined) {
+      const field = button.form?.elements[button.dataset.fill];
+      if (field) { field.value = button.dataset.value; field.dispatchEvent(new Event("input", { bubbles: true })); field.focus(); }
+    }
     else if (button?.dataset.drawer !== undefined) drawer(!drawn());
     else if (button) palette();
     else if (drawn() && !e.target.closest("[data-rail]")) drawer(false);

@@ -159,12 +159,15 @@ class Form:
         self._buttons[do] = made
         return made
 
+    def has(self, name: str) -> bool:
+        """True if this form has the field."""
+        return name in self._fields
+
     def refuse(self, error: Invalid) -> bool:
         """Show the error at its field and take the cursor there; False if this form has no such field."""
         if error.field is None or error.field not in self._fields:
             return False
-        what, remedy = self.v.explain(error)
-        self.fail(error.field, f"{what} {remedy}".strip())
+        self.fail(error.field, self.v.sentence(*self.v.explain(error)))
         return True
 
     def fail(self, name: str, text: str) -> None:
