@@ -137,8 +137,8 @@ class Desk:
 
     async def stop(self, told: Told) -> None:
         if self.view.conversation is not None:
-            await self.chat.stop(self.who, self.view.conversation)
-            await self.view.sync()
+            if not await self.chat.stop(self.who, self.view.conversation):
+                await self.view.sync()  # it had ended: the page has missed that
 
     async def retry(self, told: Told) -> None:
         await self.chat.retry(self.who, told.number("job"))

@@ -24,33 +24,38 @@ class RunningAnswer:
         self.lines = step_lines(v, steps, over=False)
         self._calls: dict[str, int] = {}
         self._text = GrowingText()
-        self._text.add(text)
-        self._heard = bool(text)
+        self._pending = [text] if text else []
+        self._turn = asyncio.Lock()
         self._seq = -1
 
     def hear(self, delta: str) -> None:
         """More text."""
-        self._text.add(delta)
-        self._heard = True
+        self._pending.append(delta)
 
     def void(self) -> None:
         """What was said so far does not count."""
-        self._text, self._heard, self._seq = GrowingText(), False, -1
+        self._text, self._pending, self._seq = GrowingText(), [], -1
 
     async def patch(self) -> dict[str, Any] | None:
         """What the browser has to change; None if nothing was said since the last time."""
-        if not self._heard:
-            return None
-        self._heard = False
-        return self._numbered(await asyncio.to_thread(self._text.patch))
+        async with self._turn:
+            text = self._text
+            patch = await self._render(text)
+            return self._numbered(patch) if patch is not None and text is self._text else None
 
     async def whole(self) -> dict[str, Any]:
         """All that was said so far, for a page that starts from nothing."""
-        if self._heard:
-            self._heard = False
-            await asyncio.to_thread(self._text.patch)
-        self._seq = -1
-        return self._numbered(self._text.whole())
+        async with self._turn:
+            await self._render(self._text)
+            self._seq = -1
+            return self._numbered(self._text.whole())
+
+    async def _render(self, text: GrowingText) -> Patch | None:
+        pending, self._pending = self._pending, []
+        if not pending:
+            return None
+        text.add("".join(pending))
+        return await asyncio.to_thread(text.patch)
 
     def _numbered(self, patch: Patch) -> dict[str, Any]:
         self._seq += 1

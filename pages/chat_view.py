@@ -46,6 +46,7 @@ class ChatView:
         self.turn = 0
         self._unwatch: Callable[[], None] | None = None
         self.quiet = asyncio.Lock()
+        self._joining = asyncio.Lock()
         self._count = 0
         self._news: list[tuple[int, LiveEvent]] = []
         self._lost = False
@@ -148,12 +149,13 @@ class ChatView:
         conversation = self.conversation
         if conversation is None:
             return
-        if self._unwatch is None:
-            stop = await self.chat.watch(self.who, conversation, self._heard)
-            if self.conversation != conversation or self._unwatch is not None:
-                return stop()
-            self._unwatch = stop
-        await self.sync()
+        async with self._joining:  # two listeners would be one, and end together
+            if self._unwatch is None:
+                stop = await self.chat.watch(self.who, conversation, self._heard)
+                if self.conversation != conversation:
+                    return stop()
+                self._unwatch = stop
+            await self.sync()
 
     def leave(self) -> None:
         """Follow nothing."""
@@ -165,31 +167,33 @@ class ChatView:
     async def sync(self) -> None:
         """Send what the browser does not know yet of the open conversation, and the running answer whole."""
         if self.conversation is not None:
-            await self._changed(self.conversation)
-            await self._running(self.conversation)
+            ended = await self._changed(self.conversation)
+            await self._running(self.conversation, ended)
 
     def sent(self, row: MessageRow) -> None:
         """The browser has been given this message in its present state."""
         self._known[row.id] = (row.status, row.reason)
 
-    async def _changed(self, conversation: int) -> None:
-        """Send messages that are new, or whose task's state changed since they were sent."""
+    async def _changed(self, conversation: int) -> int | None:
+        """Send messages that are new, or whose task's state changed since they were sent. The last task answered."""
         rows = await self.chat.messages(self.who, conversation, limit=PAGE)
         if conversation != self.conversation:
-            return
+            return None
         fresh = [row for row in rows if self._known.get(row.id) != (row.status, row.reason)]
         for row in fresh:
             self.sent(row)
         if fresh:
             self.take("merge", id=conversation, items=await self._views(fresh))
+        return next((row.job_id for row in reversed(fresh) if row.direction == "out"), None)
 
-    async def _running(self, conversation: int) -> None:
+    async def _running(self, conversation: int, ended: int | None) -> None:
         view = await self.chat.running(self.who, conversation)
         if conversation != self.conversation:
             return
         if view is None:
             self._answers = {}
-            return
+            pane = await self._pane(ended) if ended is not None else {}
+            return self.take("idle", id=conversation, pane=pane)
         # Nothing was awaited since the text was read: it holds all that was heard up to here.
         answer = RunningAnswer(self.v, view.job_id, view.text, view.steps, since=self._count)
         self._answers[view.job_id] = answer
@@ -203,6 +207,8 @@ class ChatView:
 
     async def _show(self, conversation: int, answer: RunningAnswer, shown: dict[str, Any]) -> None:
         patch = await answer.whole()
+        if self._answers.get(answer.job) is not answer:
+            return  # another one took its place meanwhile
         item = {"key": answer.key, "job": answer.job, "running": True, "steps": answer.lines, **shown}
         pane = {"job": answer.job, "plan": shown["plan"], "used": None}
         self.take("run", id=conversation, item=item, patch=patch, pane=pane)
@@ -247,7 +253,8 @@ class ChatView:
 
     async def _tell(self, conversation: int, n: int, event: LiveEvent) -> None:
         if event.kind in ("job.queued", "message"):
-            return await self._changed(conversation)
+            await self._changed(conversation)
+            return
         if event.job is None:
             return
         if event.kind == "job.started":

@@ -159,6 +159,14 @@ export default {
       this.said = this.words["said_" + status] ?? "";
     },
 
+    take_idle({ id, pane }) {
+      if (id !== this.current.id) return;
+      for (const item of this.messages.items.filter((one) => one.running)) this.messages.remove(item.key);
+      this.running = this.stopping = false;
+      this.show_pane(pane);
+      this.busy(false);
+    },
+
     // ---- showing
     show({ current, items, more, phase, pane }) {
       this.current = current;
