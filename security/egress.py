@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -67,6 +69,10 @@ class Egress(Protocol):
         self, method: str, url: str, *, policy: Policy, headers: Mapping[str, str] | None = None, json: object = None
     ) -> AbstractAsyncContextManager[httpx.Response]:
         """The same, with the body left to `aiter_bytes()`; the caller bounds what it reads."""
+        ...
+
+    async def connect(self, url: str, *, policy: Policy) -> tuple[socket.socket, ssl.SSLContext | None, str]:
+        """A connected socket to a checked address, for WebSockets: the socket, the TLS context, the host to verify."""
         ...
 
     async def close(self) -> None:

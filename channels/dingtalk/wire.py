@@ -28,7 +28,7 @@ def _clean(value: object) -> object:
     return CONTROLS.sub("", value) if isinstance(value, str) else value
 
 
-def _object(value: object) -> object:
+def as_object(value: object) -> object:
     """Some fields come as an object in one message and as a JSON text in the next."""
     if isinstance(value, str):
         try:
@@ -77,7 +77,7 @@ class Replied(_Model):
 
     msgId: Name = ""
     msgType: Name = ""
-    content: Annotated[Content, BeforeValidator(_object)] = Content.model_construct()
+    content: Annotated[Content, BeforeValidator(as_object)] = Content.model_construct()
 
 
 Content.model_rebuild()
@@ -101,8 +101,8 @@ class RobotMessage(_Model):
     isInAtList: bool | None = None
     sessionWebhook: Code = ""
     sessionWebhookExpiredTime: Ms = 0
-    text: Annotated[Content, BeforeValidator(_object)] = Content.model_construct()
-    content: Annotated[Content, BeforeValidator(_object)] = Content.model_construct()
+    text: Annotated[Content, BeforeValidator(as_object)] = Content.model_construct()
+    content: Annotated[Content, BeforeValidator(as_object)] = Content.model_construct()
 
 
 def parse(body: bytes | str) -> RobotMessage:
