@@ -150,6 +150,9 @@ class ModelForm:
                 optional=True,
                 inputmode="numeric",
             )
+            prices = [f"{m.name} = {m.price_in:g} / {m.price_out:g}" for m in start.models if m.price_in or m.price_out]
+            help = v.t("models.price.help")
+            form.area("price", v.t("models.price"), value="\n".join(prices), help=help, optional=True)
             form.check("fallback", v.t("models.fallback"), value=start.fallback, help=v.t("models.fallback.help"))
 
     # ---- acts -------------------------------------------------------------------------------------------------
@@ -160,7 +163,7 @@ class ModelForm:
         if self.preset.type == "demo":
             return draft
         known = {spec.name: spec for spec in (*self.preset.models, *base.models)}
-        named = tuple(known.get(spec.name, spec) for spec in split_models(values["models"]))
+        named = _priced(tuple(known.get(m.name, m) for m in split_models(values["models"])), values["price"])
         return replace(
             draft,
             endpoint=values["endpoint"],
@@ -228,3 +231,21 @@ def _whole(text: str) -> int | None:
     if not text.isdecimal() or len(text) > 9:
         raise Invalid("model.max_tokens", field="max_tokens")
     return int(text)
+
+
+def _priced(models: tuple[ModelSpec, ...], text: str) -> tuple[ModelSpec, ...]:
+    """The models with prices from lines such as `model = 2 / 8`; without a line a model has none."""
+    prices: dict[str, tuple[float, float]] = {}
+    for line in filter(None, (line.strip() for line in text.splitlines())):
+        name, _, amounts = line.rpartition("=")
+        left, _, right = amounts.partition("/")
+        price_in = _number(left.strip(), "price", "model.price")
+        price_out = _number(right.strip(), "price", "model.price")
+        if price_in is None or price_out is None or name.strip() not in {model.name for model in models}:
+            raise Invalid("model.price", field="price")
+        prices[name.strip()] = (price_in, price_out)
+    none = (0.0, 0.0)
+    return tuple(
+        replace(model, price_in=prices.get(model.name, none)[0], price_out=prices.get(model.name, none)[1])
+        for model in models
+    )

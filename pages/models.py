@@ -10,6 +10,7 @@ from nicegui import ui
 from agent.models.actions import ModelActions, ModelRef
 from agent.models.presets import Preset, preset
 from agent.models.provider_view import ProviderRow
+from agent.models.usage_actions import UsageActions
 from pages.frame import Panel
 from pages.modelform import ModelForm, test_note
 from pages.modelpicks import free_name, preset_picks
@@ -19,17 +20,19 @@ from pages.parts.dialog import confirm
 from pages.parts.form import Form, Values
 from pages.parts.markup import Markup, box, span, tag
 from pages.parts.state import empty, note
+from pages.parts.views import views
+from pages.usage import usage_view
 from pages.visitor import Visitor
 from storage.errors import NotFound
 
 Redraw = Callable[[], Awaitable[None]]
 
 
-def mount(panel: Panel, models: ModelActions) -> None:
-    """Register `/models`; `?add=1` and `?edit=<name>` are addresses of their own."""
+def mount(panel: Panel, models: ModelActions, usage: UsageActions) -> None:
+    """Register `/models`; `?add=1`, `?edit=<name>` and `?view=usage` are addresses of their own."""
 
     @ui.page("/models")
-    async def page(add: str = "", edit: str = "") -> None:
+    async def page(add: str = "", edit: str = "", view: str = "", by: str = "") -> None:
         v = panel.enter()
         manage = v.who.may("model.manage")
         with panel.frame(v, "place.models", place="/models", css=("panel-build.css",)) as frame:
@@ -43,6 +46,12 @@ def mount(panel: Panel, models: ModelActions) -> None:
             if manage:
                 with frame.actions:
                     link(v.t("models.add"), "/models?add=1", "pri")
+            here = "/models?view=usage" if view == "usage" else "/models"
+            items = [("/models", v.t("models.view.list")), ("/models?view=usage", v.t("models.view.usage"))]
+            views(v.t("place.models"), items, here)
+            if view == "usage":
+                await usage_view(panel, v, usage, by)
+                return
             place = box("stack")
 
             async def show() -> None:
