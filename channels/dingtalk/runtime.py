@@ -9,16 +9,17 @@ from channels.dingtalk import signature, wire
 from channels.dingtalk.address import Address, target, trusted
 from channels.dingtalk.client import DingTalkClient
 from channels.dingtalk.manifest import API_BASE, MANIFEST
+from channels.dingtalk.media import download, file_message
 from channels.dingtalk.press import click_of
 from channels.dingtalk.probe import probe
-from channels.dingtalk.render import render, robot_body, split
+from channels.dingtalk.render import Rendered, render, robot_body, split
 from channels.dingtalk.settings import settings_of
 from channels.dingtalk.stream import StreamWire
 from channels.hooks import Click, Hooks
 from channels.line import Line, Timing
 from security.egress import Egress
 from storage.clock import Clock
-from storage.envelope import Outgoing, Receipt
+from storage.envelope import Outgoing, Part, Receipt
 from storage.errors import Conflict, Invalid, Rejected, TooLarge
 
 MOST_SESSIONS = 5000
@@ -144,20 +145,36 @@ class DingTalkChannel:
     async def send(self, out: Outgoing, address: str, key: str, written: Callable[[], None]) -> Receipt:
         to = Address.from_json(address)
         session = self._session(to)
+        message = await self._file(out.files[0]) if out.files else render(out)
         try:
-            vendor_id = await self._open(out, to, written)
+            vendor_id = await self._open(message, to, written)
         except Rejected as error:
-            if not session or error.code not in SESSION_HELPS:
+            if not session or out.files or error.code not in SESSION_HELPS:
                 raise
             vendor_id = await self.client.session(session, robot_body(out), written)
         self.hooks.pulse.went_out()
         return Receipt(vendor_id=vendor_id)
 
-    async def _open(self, out: Outgoing, to: Address, written: Callable[[], None]) -> str:
+    async def _file(self, path: str) -> Rendered:
+        try:
+            data = await self.hooks.read(path)
+        except OSError as error:
+            raise Rejected("dingtalk.file_gone", vendor=type(error).__name__) from error
+        return await file_message(self.client, path, data)
+
+    async def fetch(self, part: Part) -> bytes:
+        """The bytes of an attachment that somebody sent, by `Part.key`; its code holds for some hours only.
+
+        Raises:
+            Rejected: gone. TooLarge. Throttled, Unavailable: try again.
+        """
+        return await download(self.client, part.key)
+
+    async def _open(self, message: Rendered, to: Address, written: Callable[[], None]) -> str:
         if to.kind == "group":
-            return await self.client.group(to.conversation, render(out), written)
+            return await self.client.group(to.conversation, message, written)
         if to.staff:
-            return await self.client.direct(to.staff, render(out), written)
+            return await self.client.direct(to.staff, message, written)
         raise Rejected("dingtalk.person")  # somebody outside the organisation has no staff id
 
     def _session(self, to: Address) -> str:
@@ -166,7 +183,7 @@ class DingTalkChannel:
         return url if self.clock.ms() < until and trusted(url, self.client.settings) else ""
 
     async def probe(self) -> list[ProbeResult]:
-        return await probe(self.config, self.egress, self.clock, local=self.hooks.local)
+        return await probe(self.config, self.egress, self.clock, self.hooks.pulse, local=self.hooks.local)
 
 
 def build(config: BotConfig, egress: Egress, clock: Clock, accept: Accept, hooks: Hooks) -> Channel:

@@ -16,7 +16,7 @@ from channels.hooks import Hooks, Pulse
 from security.egress_client import EgressClient
 from storage.background import Background
 from storage.clock import ManualClock
-from storage.envelope import Button, Inbound, Outgoing
+from storage.envelope import Button, Inbound, Outgoing, Part
 from storage.errors import (
     AppError,
     Conflict,
@@ -64,7 +64,8 @@ class Bench:
             settings={"client_id": fake.client_id, "api_base": fake.url, "oapi_base": fake.url, **settings},
             secrets={"client_secret": fake.client_secret},
         )
-        hooks = Hooks(background=Background(), pulse=self.pulse, local=True)
+        self.files: dict[str, bytes] = {}
+        hooks = Hooks(background=Background(), pulse=self.pulse, local=True, read=self.read)
         self.channel = DingTalkChannel(self.config, self.egress, clock, self.accept, hooks)
 
     async def accept(self, inbound: Inbound) -> bool:
@@ -72,6 +73,11 @@ class Bench:
             raise self.error
         self.accepted.append(inbound)
         return True
+
+    async def read(self, path: str) -> bytes:
+        if path not in self.files:
+            raise FileNotFoundError(path)
+        return self.files[path]
 
     async def post(self, headers: dict[str, str], body: bytes, method: str = "POST") -> int:
         request = RawRequest(
@@ -408,8 +414,20 @@ async def test_a_redirect_is_not_followed(bench: Bench) -> None:
 
 
 async def test_the_probe_passes_step_by_step(bench: Bench) -> None:
-    found = await bench.channel.probe()
-    assert [(r.name, r.status) for r in found][:3] == [("config", "pass"), ("token", "pass"), ("connection", "pass")]
+    found = [(r.name, r.status) for r in await bench.channel.probe()]
+    assert found[:4] == [("config", "pass"), ("token", "pass"), ("scopes", "pass"), ("inbound", "unknown")]
+    await bench.say()
+    assert ("inbound", "pass") in [(r.name, r.status) for r in await bench.channel.probe()]
+    assert bench.fake.messages == []
+
+
+async def test_the_probe_finds_missing_permissions_and_wrong_robot_codes(bench: Bench) -> None:
+    bench.fake.fault("download", "scope")
+    failed = next(r for r in await bench.channel.probe() if r.status == "fail")
+    assert (failed.name, failed.code, failed.params["scopes"]) == ("scopes", "dingtalk.scope", "qyapi_robot_sendmsg")
+    bench.fake.fault("download", "refuse", code="invalidParameter.robotCode.notExsit")
+    failed = next(r for r in await bench.channel.probe() if r.status == "fail")
+    assert (failed.name, failed.code) == ("scopes", "dingtalk.robot_code")
 
 
 async def test_the_probe_explains_a_wrong_secret(bench: Bench) -> None:
@@ -422,3 +440,47 @@ async def test_the_probe_tells_a_wrong_clock(bench: Bench) -> None:
     found = await bench.channel.probe()  # the fake's Date header is real, our clock is not
     assert found[-1].name == "clock"
     assert found[-1].status == "fail"
+
+
+# ---- files
+
+
+async def test_files_are_uploaded_and_sent(bench: Bench) -> None:
+    bench.files |= {"c1/图表.png": b"\x89PNG", "c1/报告.pdf": b"%PDF"}
+    for path in bench.files:
+        assert await bench.send("", files=(path,))
+    assert [m.key for m in bench.fake.messages] == ["sampleImageMsg", "sampleFile"]
+    assert bench.fake.messages[1].param["fileName"] == "报告.pdf"
+    assert sorted(bench.fake.media.values()) == [b"%PDF", b"\x89PNG"]
+    bench.fake.expire_tokens()
+    assert await bench.send("", files=("c1/报告.pdf",))
+    bench.fake.fault("upload", "status", status=502)
+    with pytest.raises(Unavailable):
+        await bench.send("", files=("c1/报告.pdf",))
+
+
+@pytest.mark.parametrize(("data", "code"), [(None, "file_gone"), (b"", "file_empty"), (b"x" * 20_000_001, "file_size")])
+async def test_a_file_that_cannot_be_sent_says_why(bench: Bench, data: bytes | None, code: str) -> None:
+    if data is not None:
+        bench.files["a"] = data
+    with pytest.raises(Rejected) as error:
+        await bench.send("", files=("a",))
+    assert error.value.code == f"dingtalk.{code}"
+    assert bench.fake.messages == []
+
+
+async def test_what_a_person_sent_can_be_fetched(bench: Bench) -> None:
+    bench.fake.downloads["code1"] = b"picture"
+    message = await bench.say(msgtype="picture", text=..., content={"downloadCode": "code1"})
+    assert await bench.channel.fetch(message.parts[0]) == b"picture"
+    with pytest.raises(Rejected):
+        await bench.channel.fetch(Part(kind="image", key="gone"))
+
+
+@pytest.mark.parametrize(
+    "url", ["http://10.0.0.2/x", "https://10.0.0.1/x", "https://169.254.169.254/", "file:///etc/passwd", "x", 7]
+)
+async def test_a_file_elsewhere_inside_is_not_fetched(bench: Bench, url: object) -> None:
+    bench.fake.fault("download", "body", body={"downloadUrl": url})
+    with pytest.raises(Rejected):
+        await bench.channel.fetch(Part(kind="image", key="c"))
