@@ -44,6 +44,7 @@ _TOKEN = re.compile(r"<[/]?[|｜]([\w▁:./-]{1,48})[|｜]>")
 _TOKEN_BEGUN = re.compile(r"<[/]?(?:[|｜](?:[\w▁:./-]{0,48}[|｜]?)?)?\Z")
 _WORDS = re.compile(r"</?[A-Za-z_:]+\s+[^\s=]+(?:\s|\Z)")
 _THOUGHT_END = re.compile(r"</(?:think|thinking|thought|seed:think)\s*>", re.IGNORECASE)
+_OPEN_END = re.compile(r"[<\[][^<>\s]{0,59}\Z")
 _DSML = re.compile(r"<[|｜]DSML[|｜]")
 _NAME = re.compile(
     r"""(?:"name"\s*:\s*"|name\s*=\s*"|function=|[|｜]tool▁sep[|｜]>|functions\.)([A-Za-z_][\w.-]{0,63})(?=[^\w.-])"""
@@ -76,7 +77,7 @@ class Visible:
         self.hidden = 0
         self.tools = False
         self.void = False
-        self._thought = False
+        self._thought = self._clear = False
         self._assumed: list[str] | None = [] if thinks_first else None
         self._assumed_size = 0
         self.tool_name = ""
@@ -85,7 +86,7 @@ class Visible:
         self._keep_end = False
         self._fence = ""
         self._ticks = 0
-        self._line = ""
+        self._line = self._tail = ""
         self._shown = False
 
     def feed(self, text: str) -> str:
@@ -133,6 +134,8 @@ class Visible:
         if not self._shown:
             text = text.lstrip()
             self._shown = bool(text)
+        if text:
+            self._tail = text[-60:] if len(text) >= 60 else (self._tail + text)[-60:]
         return text
 
     def _scan(self, text: str, *, last: bool) -> str:
@@ -179,11 +182,23 @@ class Visible:
             return at + 1
         if self._ticks:
             return self._in_ticks(text, at, out, last=last)
-        if self.void:
+        if self._clear:
             out.clear()
-            self._shown = False
+            self._clear = self._shown = False
+            self._tail = ""
+        elif _OPEN_END.search(self._recent(out)):
+            out.append("…")  # what stands before and behind must not become a tag together
         self.hidden += size
         return at + size
+
+    def _recent(self, out: list[str]) -> str:
+        """The last characters that were given back or are about to be."""
+        recent = ""
+        for piece in reversed(out):
+            recent = piece[-60:] + recent
+            if len(recent) >= 60:
+                return recent[-60:]
+        return (self._tail + recent)[-60:]
 
     # --- code
 
@@ -268,7 +283,7 @@ class Visible:
         size = len(tag.group(0))
         if closing or more.rstrip().endswith("/"):
             if name in THINK and closing and not self._thought and not self._ticks and not self._line.strip():
-                self.void = self._thought = True
+                self.void = self._thought = self._clear = True
             return size
         self._thought = self._thought or (name in THINK and not self._ticks)
         prefix = r"(?:[|｜]DSML[|｜])?"
