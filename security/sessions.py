@@ -230,12 +230,16 @@ class Sessions:
         mine = [s.id for s in self._live.values() if s.user_id == user_id]
         await self._reread(mine)
 
+    def expire(self) -> None:
+        """End what is over by time. Cheap: memory only."""
+        self._forget([sid for sid in self._live if not self.alive(sid)])
+
     async def sweep(self) -> None:
         """End what is over, keep the time of the last act, and learn what another process changed.
 
         Called every few seconds; bounded by the number of live sessions.
         """
-        self._forget([sid for sid in self._live if not self.alive(sid)])
+        self.expire()
         stale = [s for s in self._live.values() if s.seen_at - s.saved_at >= SAVE_AFTER]
         if stale:
             seen = [{"sid": s.id, "at": s.seen_at} for s in stale]
