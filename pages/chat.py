@@ -9,7 +9,9 @@ from typing import Any
 from nicegui import events, ui
 
 from agent.actions import ChatActions
+from agent.attachments import Attachments
 from agent.trace import TraceActions
+from pages.chat_files import MOST, hidden_upload
 from pages.chat_models import Choices
 from pages.chat_room import ChatRoom
 from pages.chat_rows import OPEN, said_view
@@ -25,8 +27,15 @@ from storage.errors import AppError, Invalid, NotFound
 TYPED = 20_000
 
 
-def mount(panel: Panel, chat: ChatActions, trace: TraceActions, choices: Choices, background: Background) -> None:
-    """Register /chat and /chat/<id>. Called once by app.py with what the page uses."""
+def mount(
+    panel: Panel,
+    chat: ChatActions,
+    trace: TraceActions,
+    choices: Choices,
+    background: Background,
+    files: Attachments | None = None,
+) -> None:
+    """Register /chat and /chat/<id>. Called once by app.py with what the page uses; no `files`: none can be added."""
 
     async def build(conversation: int | None) -> None:
         v = panel.enter()
@@ -40,7 +49,7 @@ def mount(panel: Panel, chat: ChatActions, trace: TraceActions, choices: Choices
                 initial = await view.first(None)
                 what, remedy = v.explain(error)
                 initial |= {"phase": "failed", "failed": {"what": what, "remedy": remedy}}
-            _room(panel, v, view, initial, background)
+            _room(panel, v, view, initial, background, files)
         if initial["current"]["title"]:
             panel.title(v, initial["current"]["title"])
 
@@ -53,10 +62,18 @@ def mount(panel: Panel, chat: ChatActions, trace: TraceActions, choices: Choices
         await build(conversation)
 
 
-def _room(panel: Panel, v: Visitor, view: ChatView, initial: dict[str, Any], background: Background) -> None:
-    desk = Desk(panel, v, view)
+def _room(
+    panel: Panel,
+    v: Visitor,
+    view: ChatView,
+    initial: dict[str, Any],
+    background: Background,
+    files: Attachments | None,
+) -> None:
+    desk = Desk(panel, v, view, files)
+    attach = hidden_upload(panel, v, view, files) if files is not None else None
     me = hashlib.sha256(v.who.id.encode()).hexdigest()[:12]
-    room = ChatRoom(initial=initial, words=room_words(v), me=me, on_act=panel.act(v, desk.did), attach=None)
+    room = ChatRoom(initial=initial, words=room_words(v), me=me, on_act=panel.act(v, desk.did), attach=attach)
     view.take = room.take
     following = background.spawn(f"chat viewer {v.client.id}", _follow(v, view))
 
@@ -77,8 +94,8 @@ async def _follow(v: Visitor, view: ChatView) -> None:
 class Desk:
     """What the visitor does on the page, one method an act."""
 
-    def __init__(self, panel: Panel, v: Visitor, view: ChatView) -> None:
-        self.panel, self.v, self.who, self.view = panel, v, v.who, view
+    def __init__(self, panel: Panel, v: Visitor, view: ChatView, files: Attachments | None) -> None:
+        self.panel, self.v, self.who, self.view, self.files = panel, v, v.who, view, files
         self.chat: ChatActions = view.chat
         self._acts: dict[str, Callable[[Told], Awaitable[None]]] = {
             "detail": self.detail,
@@ -115,10 +132,10 @@ class Desk:
 
     async def find(self, told: Told) -> None:
         self.view.search = told.text("search", 100, "")
-        await self.view.send_rows(told.maybe("before"))
+        await self.view.send_list(told.maybe("before"))
 
     async def seen(self, told: Told) -> None:
-        await self.view.send_rows()
+        await self.view.send_list()
 
     async def rename(self, told: Told) -> None:
         conversation, title = told.number("id"), told.text("title", 200)
@@ -130,15 +147,14 @@ class Desk:
 
     async def restore(self, told: Told) -> None:
         await self.chat.hide(self.who, told.number("id"), undo=True)
-        await self.view.send_rows()
+        await self.view.send_list()
 
     async def model(self, told: Told) -> None:
         await self.chat.set_model(self.who, told.number("id"), told.text("ref", 200))
 
     async def stop(self, told: Told) -> None:
-        if self.view.conversation is not None:
-            if not await self.chat.stop(self.who, self.view.conversation):
-                await self.view.sync()  # it had ended: the page has missed that
+        if self.view.conversation is not None and not await self.chat.stop(self.who, self.view.conversation):
+            await self.view.sync()  # it had ended: the page has missed that
 
     async def retry(self, told: Told) -> None:
         await self.chat.retry(self.who, told.number("job"))
@@ -153,25 +169,31 @@ class Desk:
         """Say something, in the open conversation or a new one. The same key a second time says nothing more."""
         async with self.view.quiet:
             await self._send(told)
-        await self.view.send_rows()
+        await self.view.send_list()
 
     async def _send(self, told: Told) -> None:
         key, text, came_from = told.text("key", 64), told.text("text", TYPED), told.maybe("from")
+        names = told.texts("parts", MOST, 200)
         view, turn = self.view, self.view.turn
         try:
             conversation = came_from if came_from is not None else await self.chat.create(self.who)
             if came_from is None and (model := told.text("model", 200, "")):
                 await self.chat.set_model(self.who, conversation, model)
-            accepted = await self.chat.send(self.who, conversation, text, client_key=key)
+            parts = await self.files.parts(self.who, conversation, names) if self.files is not None else ()
+            accepted = await self.chat.send(self.who, conversation, text, client_key=key, parts=parts)
             if not accepted.fresh:
-                conversation = await view.conversation_of(accepted.job_id) or conversation
+                conversation = await view.reader.conversation_of(accepted.job_id) or conversation
         except AppError:
             view.take("refused", key=key, text=text, **{"from": came_from})
             raise
         row = await self.chat.conversation(self.who, conversation)
+        if not row.title and names:
+            await self.chat.rename(self.who, conversation, names[0])
+            row = await self.chat.conversation(self.who, conversation)
         sent = [m for m in await self.chat.messages(self.who, conversation) if m.job_id == accepted.job_id][:1]
         for message in sent:
             view.sent(message)
+        self.panel.title(self.v, row.title)
         view.take(
             "sent",
             **{"from": came_from},
@@ -183,7 +205,6 @@ class Desk:
         )
         if came_from is None and turn == view.turn and view.conversation is None:
             view.conversation = conversation
-            self.panel.title(self.v, row.title)
             await view.join()
         elif not accepted.fresh:
             await view.sync()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agent.actions import StepRow
@@ -95,6 +95,20 @@ def recalled_of(v: Visitor, steps: Sequence[StepRow]) -> list[dict[str, Any]]:
     """What was recalled before the answer."""
     found = next((parsed(step.result) for step in steps if step.kind == "recall"), None)
     return recalled_items(v, found)
+
+
+def source_ids(recalled: Sequence[dict[str, Any]]) -> list[int]:
+    """Ids of the messages that recalled memories come from."""
+    found = [item["source"].removeprefix("message:") for item in recalled if item["source"].startswith("message:")]
+    return [int(number) for number in found if number.isdecimal() and len(number) < 19]
+
+
+def add_sources(recalled: Sequence[dict[str, Any]], places: Mapping[int, int]) -> None:
+    """Link memories to where they were said, where the visitor may look there."""
+    for item in recalled:
+        for message in source_ids([item]):
+            if message in places:
+                item["href"] = f"/chat/{places[message]}#m{message}"
 
 
 def recalled_items(v: Visitor, items: Any) -> list[dict[str, Any]]:

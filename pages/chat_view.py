@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from agent.actions import ChatActions, ConversationRow, MessageRow, StepRow
-from agent.models.actions import ModelRef
+from agent.actions import ChatActions, MessageRow
 from agent.trace import TraceActions
 from pages.chat_answer import RunningAnswer
-from pages.chat_models import Choices, is_demo, model_views, short
-from pages.chat_rows import OPEN, conversation_view, message_views, pane_view
+from pages.chat_models import Choices, is_demo, short
+from pages.chat_reader import ChatReader
+from pages.chat_rows import OPEN
 from pages.chat_steps import plan_items, plan_of, recalled_items, recalled_of
 from pages.visitor import Visitor
-from storage.errors import AppError, NotFound
+from storage.errors import AppError
 from storage.live import LiveEvent
 
 log = logging.getLogger(__name__)
 
-PAGE = 40
-ROWS = 50
 PACE = 0.1
 SLOWEST = 2.0
 MOST_NEWS = 20_000
@@ -38,10 +36,10 @@ class ChatView:
     """
 
     def __init__(self, v: Visitor, chat: ChatActions, trace: TraceActions, choices: Choices) -> None:
-        self.v, self.who, self.chat, self.tasks, self.choices = v, v.who, chat, trace, choices
+        self.v, self.who, self.chat = v, v.who, chat
+        self.reader = ChatReader(v, chat, trace, choices)
         self.take: Take = lambda kind, **data: None
         self.conversation: int | None = None
-        self.models: Sequence[ModelRef] = ()
         self.search = ""
         self.turn = 0
         self._unwatch: Callable[[], None] | None = None
@@ -54,28 +52,12 @@ class ChatView:
         self._answers: dict[int, RunningAnswer] = {}
         self._known: dict[int, tuple[str, str]] = {}
 
-    # ---- conversations
-
-    async def rows(self, before: int | None = None) -> dict[str, Any]:
-        """A page of the sidebar."""
-        rows = await self.chat.conversations(self.who, before=before, limit=ROWS, search=self.search)
-        return {
-            "rows": [conversation_view(row) for row in rows if row.title or row.running],
-            "more": len(rows) == ROWS,
-            "search": self.search,
-            "append": before is not None,
-        }
-
-    async def send_rows(self, before: int | None = None) -> None:
-        """Send a page of the sidebar."""
-        self.take("list", **await self.rows(before))
-
-    # ---- the open conversation
+    # ---- what is open
 
     async def first(self, conversation: int | None) -> dict[str, Any]:
-        """What the page is made with: painted before the browser's first word."""
+        """What the page is made with: painted before the browser's first word. Raises: NotFound."""
         self.conversation = conversation
-        return {**await self._read(conversation), "list": await self.rows()}
+        return {**await self._read(conversation), "list": await self.reader.conversations("")}
 
     async def open(self, conversation: int | None) -> None:
         """Show another conversation, and follow it."""
@@ -93,54 +75,32 @@ class ChatView:
             self.take("failed", id=conversation, what=what, remedy=remedy)
 
     async def _read(self, conversation: int | None) -> dict[str, Any]:
-        self.models = await self.choices(self.who)
         if conversation is None:
-            current = {"id": None, "title": "", "model": ""}
-            models = model_views(self.v, self.models)
-            return {"current": current, "models": models, "items": [], "more": False, "phase": "empty", "pane": {}}
-        row = await self.chat.conversation(self.who, conversation)
-        rows = await self.chat.messages(self.who, conversation, limit=PAGE)
-        self._known = {row.id: (row.status, row.reason) for row in rows}
-        last = next((row.job_id for row in reversed(rows) if row.job_id is not None), None)
-        return {
-            "current": _current(row),
-            "models": model_views(self.v, self.models, row.model),
-            "items": await self._views(rows),
-            "more": len(rows) == PAGE,
-            "phase": "shown" if rows else "empty",
-            "pane": await self._pane(last) if last is not None else {},
-        }
+            return await self.reader.nothing()
+        data, rows = await self.reader.conversation(conversation)
+        for row in rows:
+            self.sent(row)
+        return data
+
+    async def needed(self) -> int:
+        """The open conversation; a new one where none is open yet."""
+        if self.conversation is None:
+            turn, made = self.turn, await self.chat.create(self.who)
+            if self.conversation is None and turn == self.turn:
+                self.conversation = made
+                self.take("made", id=made)
+                await self.join()
+            return made
+        return self.conversation
 
     async def older(self, before: int) -> None:
         """Send the messages before one."""
-        if self.conversation is None:
-            return
-        conversation = self.conversation
-        rows = await self.chat.messages(self.who, conversation, before=before, limit=PAGE)
-        self.take("older", id=conversation, items=await self._views(rows), more=len(rows) == PAGE)
+        if self.conversation is not None:
+            self.take("older", **await self.reader.older(self.conversation, before))
 
-    async def _views(self, rows: list[MessageRow]) -> list[dict[str, Any]]:
-        """Messages for the browser. What a task that still runs has shown comes by itself."""
-        jobs = {row.job_id for row in rows if row.direction == "out" and row.job_id is not None}
-        found = await asyncio.gather(*(self._steps(job) for job in sorted(jobs)))
-        return await message_views(self.v, rows, dict(zip(sorted(jobs), found, strict=True)), self.models)
-
-    async def _steps(self, job: int) -> list[StepRow]:
-        try:
-            return await self.chat.steps(self.who, job)
-        except NotFound:
-            return []
-
-    async def conversation_of(self, job: int) -> int | None:
-        """The conversation of one of the visitor's tasks."""
-        return (await self.tasks.trace(self.who, job)).conversation_id
-
-    async def _pane(self, job: int) -> dict[str, Any]:
-        try:
-            return pane_view(self.v, await self.tasks.trace(self.who, job))
-        except AppError as error:
-            log.info("no figures for task %s: %s", job, error)
-            return {}
+    async def send_list(self, before: int | None = None) -> None:
+        """Send a page of the sidebar."""
+        self.take("list", **await self.reader.conversations(self.search, before))
 
     # ---- following it
 
@@ -176,14 +136,14 @@ class ChatView:
 
     async def _changed(self, conversation: int) -> int | None:
         """Send messages that are new, or whose task's state changed since they were sent. The last task answered."""
-        rows = await self.chat.messages(self.who, conversation, limit=PAGE)
+        rows = await self.reader.newest(conversation)
         if conversation != self.conversation:
             return None
         fresh = [row for row in rows if self._known.get(row.id) != (row.status, row.reason)]
         for row in fresh:
             self.sent(row)
         if fresh:
-            self.take("merge", id=conversation, items=await self._views(fresh))
+            self.take("merge", id=conversation, items=await self.reader.messages(fresh))
         return next((row.job_id for row in reversed(fresh) if row.direction == "out"), None)
 
     async def _running(self, conversation: int, ended: int | None) -> None:
@@ -192,17 +152,18 @@ class ChatView:
             return
         if view is None:
             self._answers = {}
-            pane = await self._pane(ended) if ended is not None else {}
+            pane = await self.reader.pane(ended) if ended is not None else {}
             return self.take("idle", id=conversation, pane=pane)
         # Nothing was awaited since the text was read: it holds all that was heard up to here.
         answer = RunningAnswer(self.v, view.job_id, view.text, view.steps, since=self._count)
         self._answers[view.job_id] = answer
-        shown = {
+        shown: dict[str, Any] = {
             "at": view.started_at,
             "plan": plan_of(view.steps) or plan_items(view.plan),
             "recalled": recalled_of(self.v, view.steps),
             "note": self.v.t("chat.message_queued") if view.status == "todo" else "",
         }
+        await self.reader.place(shown["recalled"])
         await self._show(conversation, answer, shown)
 
     async def _show(self, conversation: int, answer: RunningAnswer, shown: dict[str, Any]) -> None:
@@ -270,6 +231,7 @@ class ChatView:
             answer.void()
             self.take("void", id=conversation, key=answer.key)
         elif (part := self._part(answer, event)) is not None:
+            await self.reader.place(part.get("recalled", []))
             self.take("part", id=conversation, key=answer.key, **part)
 
     async def _started(self, conversation: int, n: int, job: int) -> None:
@@ -295,24 +257,20 @@ class ChatView:
             return {"note": self.v.t("chat.thinking")}
         if event.kind == "switched":
             ref = str(data.get("ref", ""))
-            return {"note": self.v.t("chat.switched", model=short(ref)), "demo": is_demo(ref, self.models)}
+            return {"note": self.v.t("chat.switched", model=short(ref)), "demo": is_demo(ref, self.reader.models)}
         return None
 
     async def _ended(self, conversation: int, event: LiveEvent) -> None:
         job = event.job or 0
         self._answers.pop(job, None)
-        rows = await self.chat.messages(self.who, conversation, limit=PAGE)
+        rows = await self.reader.newest(conversation)
         for row in rows:
             self.sent(row)
-        items = await self._views([row for row in rows if row.job_id == job])
-        pane = await self._pane(job)
+        items = await self.reader.messages([row for row in rows if row.job_id == job])
+        pane = await self.reader.pane(job)
         if conversation != self.conversation:
             return
         busy = any(row.status in OPEN for row in rows)
         status = str(event.data.get("status", ""))
         self.take("ended", id=conversation, job=job, items=items, pane=pane, running=busy, status=status)
-        await self.send_rows()
-
-
-def _current(row: ConversationRow) -> dict[str, Any]:
-    return {"id": row.id, "title": row.title, "model": row.model}
+        await self.send_list()

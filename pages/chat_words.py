@@ -7,7 +7,20 @@ from typing import Any
 from pages.visitor import Visitor
 
 _NAMES = (
-    *("again", "assistant", "attach", "close", "conversations", "copy", "demo", "demo_help", "hello", "hello_help"),
+    *(
+        "again",
+        "assistant",
+        "attach",
+        "close",
+        "conversations",
+        "copy",
+        "demo",
+        "demo_help",
+        "file_busy",
+        "file_refused",
+        "hello",
+        "hello_help",
+    ),
     *("jump", "jump_fresh", "list_empty", "list_more", "loading", "message", "message_queued"),
     *("message_sending", "messages", "model", "new", "new_title", "offline", "pane", "placeholder", "placeholder_on"),
     *("plan", "plan_doing", "plan_done", "plan_empty", "plan_failed", "plan_todo", "recalled", "recalled_kept"),

@@ -77,7 +77,7 @@ export default {
       if (socket.connected) up();
       this.ended.push(() => { socket.off("connect", up); socket.off("disconnect", down); });
     })];
-    for (const [target, name, fn] of [[window, "popstate", this.back], [document, "visibilitychange", this.seen], [window, "pagehide", this.keep]]) {
+    for (const [target, name, fn] of [[window, "popstate", this.back], [document, "visibilitychange", this.seen], [window, "pagehide", this.keep], [window, "zhixing-files", this.carried]]) {
       target.addEventListener(name, fn);
       this.ended.push(() => target.removeEventListener(name, fn));
     }
@@ -99,13 +99,24 @@ export default {
       this.models = data.models;
       if (data.current.id !== null) this.show(data);
     },
+    take_made({ id }) {
+      if (this.current.id !== null) return;
+      this.drafts.keep(null, "");
+      this.current = { ...this.current, id };
+      history.replaceState(null, "", "/chat/" + id);
+      this.keep();
+    },
     take_title({ id, title }) {
       if (this.current.id === id) this.current.title = title;
       const row = this.list.rows.find((one) => one.id === id);
       if (row) row.title = title;
     },
     take_failed(data) { if (data.id === this.current.id) { this.failed = data; this.phase = "failed"; } },
-    take_older({ id, items, more }) { if (id === this.current.id) this.messages.older(items, more); },
+    take_older({ id, items, more }) {
+      if (id !== this.current.id) return;
+      this.messages.older(items, more);
+      this.seek();
+    },
     take_sent({ key, from, conversation, title, item, running }) {
       this.drafts.settled(from, key);
       if (this.current.id === null && from === null && this.messages.find("p" + key)) {
@@ -113,6 +124,7 @@ export default {
         history.replaceState(null, "", "/chat/" + conversation);
       }
       if (this.current.id !== conversation) return;
+      this.current.title ||= title;
       if (item) this.messages.merge([item]); else this.messages.remove("p" + key);
       this.running ||= running;
     },
@@ -176,7 +188,9 @@ export default {
       this.messages.open(items, more);
       this.pane = { shown: this.pane.shown, plan: [], used: null, job: null, ...pane };
       for (const item of this.drafts.unsent(current.id)) this.pending(item);
-      this.$nextTick(() => this.messages.latest());
+      this.wanted = /^#(m\d+)$/.exec(location.hash)?.[1];
+      this.seeking = 20;
+      this.$nextTick(() => { this.messages.latest(); this.seek(); });
       if (window.socket?.connected && window.did_handshake) this.resend();
     },
     show_pane(pane) { Object.assign(this.pane, pane); },
@@ -189,6 +203,12 @@ export default {
       localStorage.setItem("zhixing.pane", this.pane.shown ? "on" : "off");
     },
     latest() { this.messages.latest(); },
+    // The address may name a message: read older ones until it is there.
+    seek() {
+      if (!this.wanted || !this.messages.items.length) return;
+      if (this.messages.reveal(this.wanted) || !this.messages.more || this.seeking-- <= 0) this.wanted = null;
+      else this.messages.ask();
+    },
 
     // ---- which conversation
     pick(id) {
@@ -255,8 +275,9 @@ export default {
     },
     say(text) { this.$refs.composer.set(text); this.send(text); },
     send(text) {
-      if (this.files.some((file) => !file.ref)) return;
-      const item = { key: newKey(), text, model: this.current.model, at: Date.now(), parts: this.files.map(({ ref, name }) => ({ ref, name })) };
+      if (this.files.some((file) => !file.ref && !file.error)) return;
+      const parts = this.files.map((file) => file.ref).filter(Boolean);
+      const item = { key: newKey(), text, model: this.current.model, at: Date.now(), parts };
       this.drafts.sending(this.current.id, item);
       this.$refs.composer.set("");
       this.keep();
@@ -267,7 +288,8 @@ export default {
       this.out(item);
     },
     pending({ key, text, at, parts }) {
-      this.messages.merge([{ key: "p" + key, mine: true, text, at, parts, state: "sending" }]);
+      const shown = (parts ?? []).map((name) => ({ name }));
+      this.messages.merge([{ key: "p" + key, mine: true, text, at, parts: shown, state: "sending" }]);
       this.phase = "shown";
     },
     out(item) {
@@ -291,6 +313,11 @@ export default {
       if (files === null) upload.$refs.qRef.pickFiles(); else upload.$refs.qRef.addFiles(files);
     },
     take_file(file) { this.files = [...this.files.filter((one) => one.id !== file.id), file]; },
+    carried({ detail: { added = [], arrived = [], refused = [] } }) {
+      this.files = this.files.filter((file) => !(file.busy && arrived.includes(file.id)));
+      for (const name of added) this.take_file({ id: name, name, busy: true });
+      for (const name of refused) this.take_file({ id: name, name, error: this.words.file_refused });
+    },
     unattach(id) { this.files = this.files.filter((one) => one.id !== id); },
   },
 };

@@ -29,7 +29,7 @@ async def house(db: SqliteDatabase) -> AsyncIterator[House]:
 
 
 def desk_of(view: ChatView) -> Desk:
-    return Desk(SimpleNamespace(title=lambda v, text: None), view.v, view)  # type: ignore[arg-type]
+    return Desk(SimpleNamespace(title=lambda v, text: None), view.v, view, None)  # type: ignore[arg-type]
 
 
 async def say(view: ChatView, text: str, key: str = "k1", came_from: int | None = None) -> None:
@@ -86,7 +86,7 @@ async def test_the_same_key_says_it_once_and_leaves_no_empty_conversation(house:
     await told.until(told.over)
     rows = await house.chat.messages(view.who, sent(told)["conversation"])
     assert [row.direction for row in rows] == ["in", "out"]
-    assert len((await view.rows())["rows"]) == 1
+    assert len((await view.reader.conversations(""))["rows"]) == 1
 
 
 @pytest.mark.parametrize("late", [True, False])  # joins while it is said, or just as it ends

@@ -8,7 +8,7 @@ export const Composer = {
       <div v-if="offline" class="offline" role="status">{{ words.offline }}</div>
       <div class="in">
         <div v-if="files.length" class="files">
-          <span v-for="file in files" class="tag" :class="{bad: file.error}">{{ file.name }}<span v-if="file.error"> · {{ file.error }}</span>
+          <span v-for="file in files" class="tag" :class="{bad: file.error}">{{ file.name }}<span v-if="file.error"> · {{ file.error }}</span><span v-else-if="!file.ref"> · {{ words.file_busy }}</span>
             <button type="button" class="x" :aria-label="words.unattach + ' ' + file.name" @click="$emit('unattach', file.id)">×</button></span>
         </div>
         <div class="fields">
@@ -17,11 +17,12 @@ export const Composer = {
             data-testid="chat-text" @input="typed" @keydown="key" @paste="paste"></textarea>
           <kbd class="hide-phone" aria-hidden="true">Enter</kbd>
           <button v-if="running && !filled" type="button" class="btn send ic ic-stop" data-testid="chat-stop" :disabled="stopping" @click="$emit('stop')">{{ words.stop }}</button>
-          <button v-else type="submit" class="btn pri send ic ic-send" data-testid="chat-send" :disabled="!filled && !files.length">{{ words.send }}</button>
+          <button v-else type="submit" class="btn pri send ic ic-send" data-testid="chat-send" :disabled="waiting || (!filled && !files.length)">{{ words.send }}</button>
         </div>
       </div>
     </form>`,
   data: () => ({ filled: false, over: false }),
+  computed: { waiting() { return this.files.some((file) => !file.ref && !file.error); } },
   methods: {
     key(e) {
       // 229: Safari ends a composition before its Enter arrives, and marks that Enter so.
@@ -31,7 +32,7 @@ export const Composer = {
     },
     send() {
       const text = this.$refs.box.value.trim();
-      if (!text && !this.files.length) return;
+      if (this.waiting || (!text && !this.files.some((file) => file.ref))) return;
       this.$emit("send", text);
     },
     set(text) {

@@ -154,6 +154,19 @@ export class MessageList {
     });
   }
 
+  // Bring a message into view; true if it is here.
+  reveal(key) {
+    const at = this.items.findIndex((item) => item.key === key);
+    if (at < 0) return false;
+    while (at < this.from) this.earlier();
+    this.following = false;
+    const { el } = this.messages.get(key);
+    el.scrollIntoView({ block: "center" });
+    el.classList.add("found");
+    this.onJump(null);
+    return true;
+  }
+
   // Change the window without moving what is being read.
   held(change) {
     const top = this.scroller.getBoundingClientRect().top;
@@ -176,9 +189,15 @@ export class MessageList {
     else if (this.distance > this.scroller.clientHeight || this.to < this.items.length) this.onJump(null);
     if (this.scroller.scrollTop < 600 && !this.following) {
       if (this.from) this.earlier();
-      else if (this.more && !this.asked) { this.asked = true; this.host.act("older", { before: this.items.find((item) => item.id)?.id }); }
+      else this.ask();
     }
     if (this.distance < 600 && this.to < this.items.length) this.later();
+  }
+
+  ask() {
+    if (!this.more || this.asked) return;
+    this.asked = true;
+    this.host.act("older", { before: this.items.find((item) => item.id)?.id });
   }
 
   leave() { if (this.scroller.scrollHeight > this.scroller.clientHeight) this.following = false; }
