@@ -25,6 +25,8 @@ REFUSED = (
     ("invalidparameter.openconversationid", "dingtalk.group"),
     ("invalidparameter.msgkey", "dingtalk.content"),
     ("invalidparameter.msgparam", "dingtalk.content"),
+    ("param.cardtemplate", "dingtalk.card_template"),
+    ("invalidparameter.cardtemplate", "dingtalk.card_template"),
     ("300001", "dingtalk.session_expired"),
     ("300005", "dingtalk.robot_disabled"),
     ("400102", "dingtalk.robot_disabled"),

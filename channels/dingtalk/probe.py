@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
+
 from channels.base import BotConfig, ProbeResult
+from channels.dingtalk.card import CardCalls, CardPace
 from channels.dingtalk.client import DingTalkClient
 from channels.dingtalk.settings import settings_of
 from channels.hooks import Pulse
@@ -26,6 +29,8 @@ async def probe(config: BotConfig, egress: Egress, clock: Clock, pulse: Pulse, *
     steps = [("token", _token), ("scopes", _scopes)]
     if config.mode == "stream":
         steps.insert(1, ("connection", _ticket))
+    if client.settings.card_template_id:
+        steps.append(("card", _card))
     for name, step in steps:
         began = clock.monotonic()
         try:
@@ -58,6 +63,10 @@ async def _scopes(client: DingTalkClient) -> None:
     except Rejected as error:
         if error.code in CANNOT:
             raise
+
+
+async def _card(client: DingTalkClient) -> None:
+    await CardCalls(client, CardPace(apart=0.0)).check(f"zhixing-probe-{secrets.token_hex(8)}")
 
 
 def _inbound(pulse: Pulse) -> ProbeResult:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 
 from channels.base import Accept, BotConfig, Channel, Pace, ProbeResult, RawRequest, RawResponse
 from channels.dingtalk import signature, wire
 from channels.dingtalk.address import Address, target, trusted
+from channels.dingtalk.card import CardCalls, CardPace, Cards
 from channels.dingtalk.client import DingTalkClient
 from channels.dingtalk.manifest import API_BASE, MANIFEST
 from channels.dingtalk.media import download, file_message
@@ -20,8 +24,9 @@ from channels.line import Line, Timing
 from security.egress import Egress
 from storage.clock import Clock
 from storage.envelope import Outgoing, Part, Receipt
-from storage.errors import Conflict, Invalid, Rejected, TooLarge
+from storage.errors import AppError, Conflict, Invalid, Rejected, TooLarge
 
+JOB = re.compile(r"([0-9]{1,18})-0(?:\.0)?")  # key of a job's first message, or of the first piece of it
 MOST_SESSIONS = 5000
 VENDORS = (API_BASE, "https://api.dingtalk.io")
 VENDOR_PACE = Pace(count=20, seconds=1.0)  # about half of what an app was seen to be allowed
@@ -47,14 +52,16 @@ class DingTalkChannel:
         accept: Accept,
         hooks: Hooks,
         timing: Timing | None = None,
+        card_pace: CardPace | None = None,
     ) -> None:
         self.config, self.egress, self.clock, self.accept, self.hooks = config, egress, clock, accept, hooks
-        self.timing = timing
+        self.timing, self.card_pace = timing, card_pace or CardPace()
         self.pace = VENDOR_PACE if config.get("api_base", API_BASE).rstrip("/") in VENDORS else NO_PACE
         self._uses = signature.Uses()
         self._sessions: dict[str, tuple[str, int]] = {}
         self._client: DingTalkClient | None = None
         self._line: Line | None = None
+        self._cards: Cards | None = None
 
     @property
     def client(self) -> DingTalkClient:
@@ -68,6 +75,8 @@ class DingTalkChannel:
         if self.config.mode not in MANIFEST.modes:
             raise Invalid("dingtalk.mode", field="mode", value=self.config.mode[:40])
         client = self.client
+        if client.settings.card_template_id:
+            self._cards = Cards(CardCalls(client, self.card_pace), self.hooks.background, self.config.id)
         if self.config.mode == "http":
             self.hooks.pulse.connection = "waiting"
             return
@@ -86,6 +95,8 @@ class DingTalkChannel:
         if self._line is not None:
             await self._line.stop()
             self._line = None
+        if self._cards is not None:
+            await self._cards.stop()
         self.hooks.pulse.connection = "off"
 
     # ---- in
@@ -144,6 +155,15 @@ class DingTalkChannel:
 
     async def send(self, out: Outgoing, address: str, key: str, written: Callable[[], None]) -> Receipt:
         to = Address.from_json(address)
+        found = JOB.fullmatch(key)
+        if found and self._cards is not None and not out.files:
+            track = await self._cards.finish(int(found[1]), out.text)
+            if track is not None and not out.buttons:
+                written()
+                self.hooks.pulse.went_out()
+                return Receipt(vendor_id=track)
+            if track is not None:
+                out = replace(out, text=out.title or "…")  # the text stands in the card; buttons follow
         session = self._session(to)
         message = await self._file(out.files[0]) if out.files else render(out)
         try:
@@ -154,6 +174,24 @@ class DingTalkChannel:
             vendor_id = await self.client.session(session, robot_body(out), written)
         self.hooks.pulse.went_out()
         return Receipt(vendor_id=vendor_id)
+
+    # ---- an answer while it is written
+
+    @property
+    def streams(self) -> bool:
+        """True if answers are shown while they are written."""
+        return self._cards is not None
+
+    def begin(self, job: int, address: str, text: Callable[[], str]) -> None:
+        """Open a card for a job; `text` tells what is there so far. Returns at once."""
+        if self._cards is not None:
+            self._cards.begin(job, Address.from_json(address), text)
+
+    async def abandon(self, job: int) -> None:
+        """End the card of a job that will say nothing."""
+        if self._cards is not None:
+            with suppress(AppError):
+                await self._cards.finish(job, "", failed=True)
 
     async def _file(self, path: str) -> Rendered:
         try:

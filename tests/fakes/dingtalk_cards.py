@@ -42,6 +42,7 @@ class Cards:
     def routes(self) -> list[web.RouteDef]:
         return [
             web.post("/v1.0/card/instances/createAndDeliver", self._create),
+            web.post("/v1.0/card/instances", self._make),
             web.put("/v1.0/card/instances", self._update),
             web.put("/v1.0/card/streaming", self._stream),
         ]
@@ -74,6 +75,17 @@ class Cards:
             await self.fake.dropped(request)
         result = {"spaceId": target, "spaceType": kind, "success": ok, "errorMsg": "" if ok else "no such space"}
         return web.json_response({"success": True, "result": {"outTrackId": track, "deliverResults": [result]}})
+
+    async def _make(self, request: web.Request) -> web.StreamResponse:
+        """A card that is delivered to nobody."""
+        from tests.fakes.dingtalk_server import error
+
+        body, bad = await self.fake.opened("card", request)
+        if bad is not None:
+            return bad
+        if body.get("cardTemplateId") not in self.templates:
+            return error(400, "param.cardTemplateIdInvalid", "cardTemplateId")
+        return web.json_response({"success": True, "result": body.get("outTrackId")})
 
     async def _update(self, request: web.Request) -> web.StreamResponse:
         from tests.fakes.dingtalk_server import error
