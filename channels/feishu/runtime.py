@@ -1,0 +1,125 @@
+"""A running Feishu bot: what comes in by callback or long connection, what goes out by the open API."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import orjson
+
+from channels.base import Accept, BotConfig, Pace, ProbeResult, RawRequest, RawResponse
+from channels.feishu import render
+from channels.feishu.address import Address
+from channels.feishu.client import FeishuClient
+from channels.feishu.inbound import inbound
+from channels.feishu.probe import probe
+from channels.feishu.seal import Seal
+from channels.feishu.settings import FeishuSettings, settings_of
+from channels.feishu.wire import Challenge, Event, open_request
+from channels.hooks import Hooks
+from security.egress import Egress
+from storage.clock import Clock
+from storage.envelope import Outgoing, Receipt
+from storage.errors import AppError, Rejected
+
+# published: 50 a second and 1,000 a minute for an app, 5 a second for one chat
+VENDOR_PACE = Pace(count=50, seconds=1.0, per_lane_count=5, per_lane_seconds=1.0)
+NO_PACE = Pace(count=0, seconds=1.0)
+REFUSED_CARD = frozenset({"feishu.230099", "feishu.230001", "feishu.230025"})
+IDENTITY_AGAIN = 30.0
+
+
+class FeishuChannel:
+    """One bot. `idempotent`: Feishu drops a second message with the same `uuid` within an hour."""
+
+    idempotent = True
+
+    def __init__(
+        self, config: BotConfig, settings: FeishuSettings, egress: Egress, clock: Clock, accept: Accept, hooks: Hooks
+    ) -> None:
+        self.config, self.settings, self.clock, self.accept, self.hooks = config, settings, clock, accept, hooks
+        self.client = FeishuClient(settings, egress, clock, hooks.background)
+        self.pace = VENDOR_PACE if settings.vendor else NO_PACE  # limits are the vendor's, not of a test server
+        self.seal = Seal(settings.encrypt_key)
+        self.self_id = ""
+        self._asking: asyncio.Task[None] | None = None
+        self._asked_at = float("-inf")
+
+    # ---- life
+
+    async def start(self) -> None:
+        self.hooks.pulse.connection = "waiting"
+        self._identify()
+
+    async def stop(self) -> None:
+        if self._asking is not None:
+            self._asking.cancel()
+        self.hooks.pulse.connection = "off"
+
+    # ---- in
+
+    async def receive(self, request: RawRequest) -> RawResponse:
+        opened = open_request(request, self.settings, self.seal, self.clock.ms())
+        self.hooks.pulse.came_in()
+        if isinstance(opened, Challenge):
+            return RawResponse(status=200, body=opened.answer())
+        return RawResponse(status=200, body=orjson.dumps(await self.handle(opened)))
+
+    async def handle(self, event: Event) -> dict[str, object]:
+        """Accept one verified event; what the vendor is to be answered. Raises `Unavailable`: do not acknowledge."""
+        if event.type in ("im.message.receive_v1", "message"):
+            if not self.self_id:
+                self._identify()
+            message = inbound(
+                event, self.settings, tenant=self.config.tenant, bot=self.config.name, self_id=self.self_id
+            )
+            if message is not None:
+                await self.accept(message)
+        return {}
+
+    # ---- out
+
+    def split(self, out: Outgoing) -> Sequence[Outgoing]:
+        return render.split(out)
+
+    async def send(self, out: Outgoing, address: str, key: str, written: Callable[[], None]) -> Receipt:
+        where, body = Address.from_json(address), render.render(out)
+        try:
+            receipt = await self.client.send(body, where, key, written)
+        except Rejected as error:
+            if body.kind == "text" or error.code not in REFUSED_CARD:
+                raise
+            # surely refused, so nothing is said twice; the other key keeps a repeated fallback harmless too
+            receipt = await self.client.send(render.plain(out), where, f"{key}.t", written)
+        self.hooks.pulse.went_out()
+        return receipt
+
+    # ---- proof
+
+    def _identify(self) -> None:
+        """Learn our own open_id in the background: callbacks do not wait for the vendor."""
+        now = self.clock.monotonic()
+        if (self._asking is None or self._asking.done()) and now - self._asked_at >= IDENTITY_AGAIN:
+            self._asked_at = now
+            self._asking = self.hooks.background.spawn(f"feishu identity {self.config.name}", self._ask())
+
+    async def _ask(self) -> None:
+        try:
+            identity = await self.client.identity()
+        except AppError as error:
+            self.hooks.pulse.failed(error.code)
+            return
+        self.self_id = identity.open_id
+        self.hooks.pulse.identified(identity.name)
+
+    async def probe(self) -> list[ProbeResult]:
+        return await probe(self.client, self.clock)
+
+
+def build(config: BotConfig, egress: Egress, clock: Clock, accept: Accept, hooks: Hooks) -> FeishuChannel:
+    """A bot that is not started yet.
+
+    Raises:
+        Invalid: a setting is missing or wrong; `field` names it.
+    """
+    return FeishuChannel(config, settings_of(config, local=hooks.local), egress, clock, accept, hooks)
