@@ -99,14 +99,14 @@ class FeishuClient:
             if content is not None:
                 headers |= JSON
             answer = await self._exchange(method, path, headers, content, files, data, written)
-            code, raw = _judged(answer)
+            code, raw = judged(answer)
             if code == 0:
                 inner = raw.get(top)
                 return inner if isinstance(inner, dict) else {}
             if code in TOKEN and attempt == 1:
                 self._forget(token)
                 continue
-            raise _fault(code, raw, answer)
+            raise fault_of(code, raw, answer)
         raise Unavailable("feishu.busy")
 
     async def fetch(self, path: str) -> tuple[bytes, str]:
@@ -114,8 +114,8 @@ class FeishuClient:
         token = await self.token()
         answer = await self._exchange("GET", path, {"authorization": f"Bearer {token}"}, None, None, None, None)
         if "json" in answer.headers.get("content-type", "") and "content-disposition" not in answer.headers:
-            code, raw = _judged(answer)
-            raise _fault(code, raw, answer)
+            code, raw = judged(answer)
+            raise fault_of(code, raw, answer)
         return answer.content, ""
 
     async def token(self, *, fresh: bool = False) -> str:
@@ -152,10 +152,10 @@ class FeishuClient:
     async def _renew(self) -> str:
         body = {"app_id": self.settings.app_id, "app_secret": self.settings.app_secret}
         answer = await self._exchange("POST", TOKEN_PATH, dict(JSON), orjson.dumps(body), None, None, None)
-        code, raw = _judged(answer)
+        code, raw = judged(answer)
         token, expire = raw.get("tenant_access_token"), raw.get("expire")
         if code != 0:
-            raise _fault(code, raw, answer)
+            raise fault_of(code, raw, answer)
         if not isinstance(token, str) or not token or not isinstance(expire, int):
             raise Unavailable("feishu.not_json", status=answer.status_code)
         self._token = token
@@ -207,7 +207,7 @@ def _skew(date: str, clock: Clock) -> int | None:
         return None
 
 
-def _judged(answer: httpx.Response) -> tuple[int, dict[str, object]]:
+def judged(answer: httpx.Response) -> tuple[int, dict[str, object]]:
     """The body's code and the body.
 
     Raises:
@@ -227,7 +227,7 @@ def _judged(answer: httpx.Response) -> tuple[int, dict[str, object]]:
     return code, raw
 
 
-def _fault(code: int, raw: Mapping[str, object], answer: httpx.Response) -> AppError:
+def fault_of(code: int, raw: Mapping[str, object], answer: httpx.Response) -> AppError:
     if answer.status_code >= 500 and code not in KNOWN:
         return Unavailable("feishu.busy", vendor_code=str(code))
     return fault(code, str(raw.get("msg") or raw.get("StatusMessage") or ""), answer.headers)

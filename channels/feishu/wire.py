@@ -78,14 +78,14 @@ def open_request(request: RawRequest, settings: FeishuSettings, seal: Seal, now:
         now: ms.
 
     Raises:
-        TooLarge: `webhook.too_large`.
+        TooLarge: `feishu.size`.
         Unauthenticated: signature, encryption, token or time is wrong or missing.
         Denied: `feishu.other_app`.
         Invalid: `feishu.empty` or `feishu.malformed`.
     """
     body = request.body
     if len(body) > MOST_BYTES:
-        raise TooLarge("webhook.too_large", most=MOST_BYTES)
+        raise TooLarge("feishu.size", most=MOST_BYTES)
     if not body:
         raise Invalid("feishu.empty")
     signed = seal.verify(request.headers, body, now)
@@ -119,7 +119,7 @@ def open_frame(payload: bytes, settings: FeishuSettings, now: int) -> Event:
         Invalid, Denied, Unauthenticated: as `open_request`.
     """
     if len(payload) > MOST_BYTES:
-        raise TooLarge("webhook.too_large", most=MOST_BYTES)
+        raise TooLarge("feishu.size", most=MOST_BYTES)
     try:
         envelope = _Envelope.model_validate(_json(payload))
     except ValidationError as error:

@@ -217,10 +217,16 @@ class HookReceiver:
         if pushed is None:
             return Taken(fresh=False)
         now = self.clock.ms()
-        rows = [{"tenant": entry.tenant, "scope": scope, "key": key, "job_id": 0, "at": now} for key in keys]
 
         def remember(c: Connection) -> None:
-            c.execute(insert(seen_t).prefix_with("OR IGNORE", dialect="sqlite"), rows)
+            query = select(seen_t.c.key).where(
+                and_(seen_t.c.tenant == entry.tenant, seen_t.c.scope == scope, seen_t.c.key.in_(keys))
+            )
+            known = {row.key for row in c.execute(query)}
+            for key in keys:
+                if key not in known:
+                    row = {"tenant": entry.tenant, "scope": scope, "key": key, "job_id": 0, "at": now}
+                    c.execute(insert(seen_t), row)
 
         await self.db.write(remember)
         return Taken(fresh=True)

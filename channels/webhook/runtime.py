@@ -8,6 +8,7 @@ from typing import Protocol
 
 from channels.base import Accept, BotConfig, Channel, Pace, ProbeResult, RawRequest, RawResponse
 from channels.dingtalk.robot import DingTalkRobot
+from channels.feishu.robot import FeishuRobot
 from channels.hooks import Hooks
 from channels.webhook.endpoint import Endpoint, read
 from channels.webhook.outgoing import GenericWebhook
@@ -69,7 +70,14 @@ class WebhookChannel:
                 keyword=self.config.get("keyword").strip(),
             )
         if found.vendor == "feishu":
-            raise Invalid("webhook.endpoint", field="endpoint")
+            return FeishuRobot(
+                endpoint=found.bare,
+                egress=self.egress,
+                clock=self.clock,
+                token=token,
+                secret=secret,
+                keyword=self.config.get("keyword").strip(),
+            )
         if found.vendor == "wecom":
             return WeComRobot(endpoint=found.bare, egress=self.egress, key=token)
         return GenericWebhook(endpoint=found.bare, egress=self.egress, clock=self.clock, secret=secret)

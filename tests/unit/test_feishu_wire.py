@@ -184,7 +184,7 @@ REFUSED: list[tuple[str, Change, type[AppError], str]] = [
     ("no JSON inside", body(lambda e, b: e.encrypt(b"hello")), Invalid, "feishu.malformed"),
     ("a list inside", body(lambda e, b: e.encrypt([])), Invalid, "feishu.malformed"),
     ("deep nesting", body(lambda e, b: e.encrypt(b"[" * 100_000)), Invalid, "feishu.malformed"),
-    ("oversized", body(lambda e, b: b'{"encrypt": "' + b"A" * 1_000_000 + b'"}'), TooLarge, "webhook.too_large"),
+    ("oversized", body(lambda e, b: b'{"encrypt": "' + b"A" * 1_000_000 + b'"}'), TooLarge, "feishu.size"),
     ("no event id", raw(header__event_id=None), Invalid, "feishu.malformed"),
     ("event id is a number", raw(header__event_id=7), Invalid, "feishu.malformed"),
     ("event is a list", raw(event=[]), Invalid, "feishu.malformed"),
