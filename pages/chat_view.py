@@ -255,7 +255,7 @@ class ChatView:
             return {"steps": [answer.tool_started(data) if started else answer.tool_ended(data)]}
         if event.kind == "thinking":
             return {"note": self.v.t("chat.thinking")}
-        if event.kind == "switched":
+        if event.kind == "switched" and data.get("code"):
             ref = str(data.get("ref", ""))
             return {"note": self.v.t("chat.switched", model=short(ref)), "demo": is_demo(ref, self.reader.models)}
         return None
