@@ -240,17 +240,17 @@ class AccountActions:
         """End one of one's own sessions; its open pages stop within a second.
 
         Raises:
-            NotFound: `session.missing`.
+            NotFound: `session.gone`.
         """
         user_id = _own(who)
         if len(handle) < 12 or not handle.isalnum():
-            raise NotFound("session.missing")
+            raise NotFound("session.gone")
 
         def run(c: Connection) -> str:
             mine = (session_t.c.user_id == user_id, session_t.c.id.startswith(handle), session_t.c.revoked_at.is_(None))
             row = c.execute(select(session_t.c.id).where(*mine)).first()
             if row is None:
-                raise NotFound("session.missing")
+                raise NotFound("session.gone")
             c.execute(update(session_t).where(session_t.c.id == row.id).values(revoked_at=self.clock.ms()))
             self.audit.record(c, who, "session.revoke", handle[:12])
             return str(row.id)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from html import escape
 from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -216,6 +217,9 @@ class Gate:
         else:
             query = scope.get("query_string", b"").decode("latin-1")
             wanted = path + (f"?{query}" if query else "")
+            if header(scope, b"sec-fetch-site") in ("cross-site", "same-site"):
+                await _again(send, wanted)  # a link elsewhere: the browser kept our strict cookie back
+                return
             place = "/login" if wanted == "/" else "/login?next=" + quote(wanted[:1000], safe="/")
         await _redirect(send, place)
 
@@ -339,6 +343,16 @@ async def _redirect(send: Send, place: str) -> None:
     headers = [(b"location", place.encode("latin-1")), (b"cache-control", b"no-store"), (b"content-length", b"0")]
     await send({"type": "http.response.start", "status": 303, "headers": headers})
     await send({"type": "http.response.body", "body": b""})
+
+
+async def _again(send: Send, wanted: str) -> None:
+    """Let the browser ask once more by itself; then it counts as our own page and the cookie comes along."""
+    place = escape(quote(wanted[:2000], safe="/?&=%-._~+,:@"), quote=True)
+    body = f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0;url={place}">'.encode()
+    headers = [(b"content-type", b"text/html; charset=utf-8"), (b"content-length", str(len(body)).encode())]
+    headers += [(b"cache-control", b"no-store"), (b"content-security-policy", b"default-src 'none'")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 async def _plain(scope: Scope, receive: Receive, send: Send, status: int, code: str) -> None:
