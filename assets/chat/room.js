@@ -10,14 +10,14 @@ export default {
   props: { initial: Object, words: Object, me: String, attach: Number },
   emits: ["act"],
   template: `
-    <div class="chat" :class="{sided: pane.shown, listed}">
+    <div class="chat" :class="{sided: pane.shown, listed}" @keydown.esc="close">
       <sidebar :words="words" :rows="list.rows" :more="list.more" :search="list.search" :loading="list.loading" :current="current.id"
         :removed="removed" :open="listed" @pick="pick" @create="pick(null)" @rename="act('rename', $event)" @remove="remove" @undo="undo"
-        @find="find" @load="load" @close="listed = false"></sidebar>
-      <div v-if="listed" class="scrim only-phone" @click="listed = false"></div>
+        @find="find" @load="load" @close="close"></sidebar>
+      <div v-if="listed" class="scrim only-phone" @click="close"></div>
       <section class="mid" :aria-label="current.title || words.new_title">
         <header class="bar">
-          <button type="button" class="iconbtn ic ic-left only-phone" :aria-label="words.conversations" :aria-expanded="String(listed)" @click="listed = !listed"></button>
+          <button type="button" class="iconbtn ic ic-left only-phone" :aria-label="words.conversations" :aria-expanded="String(listed)" ref="opener" @click="open"></button>
           <h2 class="cut">{{ current.title || words.new_title }}</h2>
           <a v-if="demo" class="tag demo" href="/models" :title="words.demo_help">{{ words.demo }}</a>
           <label class="model"><span class="hide-phone">{{ words.model }}</span>
@@ -211,6 +211,15 @@ export default {
     },
 
     // ---- which conversation
+    open() {
+      this.listed = true;
+      this.$nextTick(() => this.$el.querySelector(".list .new").focus());
+    },
+    close() {
+      if (!this.listed) return;
+      this.listed = false;
+      this.$refs.opener.focus();
+    },
     pick(id) {
       this.listed = false;
       if (id === this.current.id && this.phase !== "failed") return this.$refs.composer.focus();
