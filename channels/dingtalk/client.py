@@ -14,7 +14,7 @@ from channels.dingtalk.address import trusted
 from channels.dingtalk.faults import fault, is_token, scopes
 from channels.dingtalk.render import Rendered
 from channels.dingtalk.settings import DingTalkSettings
-from channels.dingtalk.token import Grant, TokenCache
+from channels.token import Grant, TokenCache
 from channels.exchange import send_once
 from security.egress import Egress
 from storage.clock import Clock

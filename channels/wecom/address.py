@@ -32,10 +32,12 @@ class Address:
     def from_json(text: str) -> Address:
         """The reverse. Raises `Invalid` `wecom.address` for what this channel has not made."""
         try:
-            address = Address(**json.loads(text))
-        except (ValueError, TypeError) as error:
+            raw = json.loads(text)
+            address = Address(kind=raw["kind"], to=raw["to"], request=raw.get("request", ""))
+            good = address.kind in ("direct", "group") and NAME.fullmatch(address.to) is not None
+        except (ValueError, TypeError, KeyError) as error:
             raise Invalid("wecom.address") from error
-        if address.kind not in ("direct", "group") or not NAME.fullmatch(str(address.to)):
+        if not good:
             raise Invalid("wecom.address")
         return address
 

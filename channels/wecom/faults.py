@@ -59,13 +59,18 @@ def fault(status: int, code: int | None, message: str) -> AppError:
     return Rejected("wecom.refused", message[:300], vendor=vendor)
 
 
-def read_answer(answer: httpx.Response) -> Answer:
-    """The answer of a call that succeeded. Raises what `fault` makes of any other."""
+def parse(answer: httpx.Response) -> Answer:
+    """What the vendor said; without an `errcode` where it is not in its form."""
     try:
         raw: Any = orjson.loads(answer.content)
-        found = Answer.model_validate(raw)
+        return Answer.model_validate(raw)
     except (orjson.JSONDecodeError, ValidationError):
-        found = Answer()
+        return Answer()
+
+
+def read_answer(answer: httpx.Response) -> Answer:
+    """The answer of a call that succeeded. Raises what `fault` makes of any other."""
+    found = parse(answer)
     if found.errcode != 0:
         raise fault(answer.status_code, found.errcode, found.errmsg)
     return found

@@ -31,7 +31,8 @@ class WeComRobot:
 
     def split(self, out: Outgoing) -> Sequence[Outgoing]:
         """Pieces of at most 4096 bytes as Markdown; buttons become links under the last."""
-        return split(out)
+        pieces = split_markdown(out.text, MOST_BYTES - 400, lambda text: len(text.encode())) or [out.text]
+        return cut(out, pieces)
 
     async def send(self, out: Outgoing, key: str, written: Callable[[], None]) -> Receipt:
         """Post one message.
@@ -49,10 +50,12 @@ class WeComRobot:
         return Receipt(vendor_id="errcode=0")
 
 
-def split(out: Outgoing) -> Sequence[Outgoing]:
-    """One message as several."""
-    pieces = split_markdown(out.text, MOST_BYTES - 400, lambda text: len(text.encode())) or [out.text]
-    made = [replace(out, text=piece, buttons=(), mentions=()) for piece in pieces]
+def cut(out: Outgoing, pieces: Sequence[str]) -> Sequence[Outgoing]:
+    """One message as several: who is told at the start, links at the end."""
+    made = [
+        replace(out, text=piece, title=out.title if n == 0 else "", buttons=(), mentions=())
+        for n, piece in enumerate(pieces)
+    ]
     made[0] = replace(made[0], mentions=out.mentions)
     made[-1] = replace(made[-1], buttons=out.buttons)
     return made

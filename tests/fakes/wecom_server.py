@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
+import hashlib
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
@@ -11,6 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+from tests.fakes.wecom_bot import AiBot
 
 
 @dataclass
@@ -52,6 +57,8 @@ class FakeWeCom:
         self.token_calls = 0
         self.strangers: set[str] = set()
         self.robots: dict[str, Robot] = {}
+        self.callback_token, self.aes_key = "cb-token", "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"
+        self.bot = AiBot(self)
         self._faults: dict[str, deque[dict[str, Any]]] = defaultdict(deque)
         self._runner: web.AppRunner | None = None
         self.url = ""
@@ -61,6 +68,7 @@ class FakeWeCom:
             web.post("/cgi-bin/webhook/send", self._robot),
             web.get("/cgi-bin/gettoken", self._token),
             web.post("/cgi-bin/message/send", self._app),
+            web.get("/", self.bot.connect),
         ]
 
     async def start(self, port: int = 0) -> None:
@@ -72,6 +80,7 @@ class FakeWeCom:
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
 
     async def stop(self) -> None:
+        await self.bot.close()
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -85,6 +94,47 @@ class FakeWeCom:
     def fault(self, place: str, times: int = 1, **fault: Any) -> None:
         """The next calls at `place` (robot, token, app) go wrong: errcode=…, status=…, html=True or drop=True."""
         self._faults[place].extend(dict(fault) for _ in range(times))
+
+    def callback(
+        self, fields: dict[str, Any] | None = None, *, timestamp: int | None = None, **more: Any
+    ) -> tuple[dict[str, str], bytes]:
+        """Query and body of an app callback as the vendor would post it."""
+        self._count = getattr(self, "_count", 0) + 1
+        said: dict[str, Any] = {
+            "ToUserName": self.corp_id,
+            "FromUserName": "zhangsan",
+            "CreateTime": self.now() // 1000,
+            "MsgType": "text",
+            "Content": "hello",
+            "MsgId": f"{7_000_000_000 + self._count}",
+            "AgentID": self.agent_id,
+        }
+        said |= (fields or {}) | more
+        xml = "".join(f"<{k}><![CDATA[{v}]]></{k}>" for k, v in said.items() if v is not ...)
+        encrypted = self.sealed(f"<xml>{xml}</xml>".encode())
+        body = f"<xml><ToUserName><![CDATA[{self.corp_id}]]></ToUserName><AgentID><![CDATA[{self.agent_id}]]></AgentID>"
+        body += f"<Encrypt><![CDATA[{encrypted}]]></Encrypt></xml>"
+        return self.query(encrypted, timestamp=timestamp), body.encode()
+
+    def query(self, encrypted: str, *, timestamp: int | None = None) -> dict[str, str]:
+        """The signed query of a callback."""
+        at = str(self.now() // 1000 if timestamp is None else timestamp)
+        parts = [self.callback_token, at, "nonce1", encrypted]
+        parts.sort()
+        return {
+            "msg_signature": hashlib.sha1("".join(parts).encode("ascii")).hexdigest(),
+            "timestamp": at,
+            "nonce": "nonce1",
+        }
+
+    def sealed(self, message: bytes, receiver: str | None = None) -> str:
+        """Encrypt as the vendor does, written again here by another hand."""
+        key = base64.b64decode(self.aes_key + "=")
+        plain = b"R" * 16 + len(message).to_bytes(4, "big") + message + (receiver or self.corp_id).encode()
+        fill = 32 - len(plain) % 32
+        plain += bytes([fill] * fill)
+        cipher = Cipher(algorithms.AES256(key), modes.CBC(key[:16])).encryptor()
+        return base64.b64encode(cipher.update(plain) + cipher.finalize()).decode()
 
     def _broken(self, place: str) -> tuple[web.Response | None, bool]:
         fault = self._faults[place].popleft() if self._faults[place] else {}
@@ -170,7 +220,7 @@ async def _serve(args: argparse.Namespace) -> None:
     fake = FakeWeCom()
     fake.robots["fake-key"] = Robot()
     await fake.start(args.port)
-    print(f"api_base: {fake.url}", flush=True)
+    print(f"api_base: {fake.url}  socket: {fake.url.replace('http', 'ws', 1)}", flush=True)
     await asyncio.Event().wait()
 
 

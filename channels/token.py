@@ -27,7 +27,8 @@ class TokenCache:
         self._fetch, self._clock = fetch, clock
         self._token, self._until = "", 0.0
         self._lock = asyncio.Lock()
-        self._tries, self._error = 0, AppError("dingtalk.busy", vendor="", request="")
+        self._tries = 0
+        self._error: AppError | None = None
 
     async def get(self, stale: str = "") -> str:
         """A token that holds for some minutes.
@@ -46,8 +47,8 @@ class TokenCache:
             token = self._fresh(stale)
             if token:
                 return token
-            if self._tries != tries:
-                raise self._error  # it failed while we waited: one failure for all who wait
+            if self._tries != tries and self._error is not None:
+                raise self._error.with_traceback(None)  # it failed while we waited: one failure for all who wait
             try:
                 grant = await self._fetch()
             except AppError as error:
