@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 TOGETHER = 4  # windows in one run: longer runs would hold a processor for too long
 LONGEST_TEXT = 4_000  # characters that are encoded; the rest of a longer text is found by its words
 LONGEST_QUERY = 500
+COMMON = 5.0  # pieces of a log probability above -5 ("the", "的", "?") tell nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +35,11 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class QueryVectors:
-    """Vectors of a query. `tokens` is None where the embedder has none."""
+    """Vectors of a query. `tokens` is None where the embedder has none; `weights` says what each token tells."""
 
     pooled: Floats
     tokens: Floats | None = None
+    weights: Floats | None = None
 
 
 class Embedder(Protocol):
@@ -130,7 +132,11 @@ class LateE5:
         mean = states.mean(axis=0)
         own = states[len(self._ask) :]
         pooled = (mean / max(float(np.linalg.norm(mean)), 1e-9)).astype(np.float32)
-        return QueryVectors(pooled, self._project(own) if len(own) else None)
+        if not len(own):
+            return QueryVectors(pooled)
+        # the rarer a piece is in ordinary text, the more it tells: as good as counting it in each memory
+        told = np.array([max(-self._session.pieces.score(i) - COMMON, 0.1) for i in ids], np.float32)
+        return QueryVectors(pooled, self._project(own), told / told.sum())
 
 
 class PooledE5:

@@ -18,6 +18,10 @@ _BY_US = re.compile(
     r"(?:say|said|suggest|recommend|tell|told|mention|advise|propose|promise|write|wrote|explain|list)",
     re.IGNORECASE,
 )
+# what only makes it a question; English question words are stop words already
+_ASKING = re.compile(
+    "什么时候|什么样|什么|哪些|哪一|哪里|哪个|哪位|哪年|多少|怎么样|怎么|怎样|为什么|为何|如何|是否|谁|几|哪|请问|何时|何"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,7 @@ def _edges(span: Span, zone: ZoneInfo) -> tuple[int, int, str]:
 def read_question(text: str, now: int, zone: ZoneInfo) -> Question:
     """Read a query. `now` (ms) is what "last month" counts from."""
     today = datetime.fromtimestamp(now / 1000, zone).date()
-    found = words(text)
+    found = words(_ASKING.sub(" ", text)) or words(text)
     named = tuple(_edges(span, zone) for span in spans(text, today)[:8])
     return Question(
         text=text,

@@ -258,6 +258,15 @@ def full_rows(c: Connection, tenant: str, ids: Sequence[int]) -> dict[int, Row[A
     return out
 
 
+def some_rows(c: Connection, ids: Sequence[int]) -> list[Row[Any]]:
+    """Where rows come from, by id; for those who hold the ids from a search of their own."""
+    out: list[Row[Any]] = []
+    for i in range(0, len(ids), PART):
+        columns = select(memory_t.c.id, memory_t.c.message_id, memory_t.c.place)
+        out += c.execute(columns.where(memory_t.c.id.in_(ids[i : i + PART])))
+    return out
+
+
 def remove_rows(c: Connection, index: WordIndex, rows: Sequence[Row[Any]]) -> None:
     """Delete rows with their words and vectors. `rows` need id, store_id and terms."""
     index.remove(c, [(row.store_id, row.id, row.terms) for row in rows])

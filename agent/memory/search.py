@@ -13,7 +13,7 @@ import numpy as np
 
 from agent.memory import rank
 from agent.memory.question import Question
-from agent.memory.vectors import maxsim, unpack_pooled
+from agent.memory.vectors import nearest, unpack_pooled
 from agent.memory.view import View
 
 if TYPE_CHECKING:
@@ -90,19 +90,19 @@ def second(
 
 def _ranked(one: Pass, q: Question, vectors: QueryVectors | None, tokens: Mapping[int, bytes], most: int) -> list[Hit]:
     found, s = one.found, one.found.snapshot
-    late = None
+    near = told = None
     if vectors is not None and vectors.tokens is not None and tokens:
-        late = maxsim(vectors.tokens, [tokens.get(int(i), b"") for i in s.ids[found.candidates]])
-    order, scores = rank.second_pass(found, q, late, documents=one.documents)
-    place = {int(row): n for n, row in enumerate(found.candidates)}
+        near, told = (
+            nearest(vectors.tokens, [tokens.get(int(i), b"") for i in s.ids[found.candidates]]),
+            vectors.weights,
+        )
+    order, scores = rank.second_pass(found, q, near, told, documents=one.documents)
     out: list[Hit] = []
-    for row, score in zip(order.tolist(), scores.tolist(), strict=True):
-        n = place[row]
+    for place, score in zip(order[:most].tolist(), scores.tolist(), strict=False):
+        row = int(found.candidates[place])
+        why = {name: round(float(values[place]), 3) for name, values in found.parts.items()}
+        late = 0.0 if near is None or np.isnan(near[place]).all() else why.get("meaning", 0.0)
         cover = float(found.cover[row])
-        near = float(late[n]) if late is not None and not np.isnan(late[n]) else 0.0
-        why = {name: round(float(values[n]), 3) for name, values in found.parts.items()}
-        fit = near + cover / 2 - MEANING_FIT if near else cover - WORDS_FIT
+        fit = late + cover / 2 - MEANING_FIT if late else cover - WORDS_FIT
         out.append(Hit(int(s.ids[row]), float(score), fit, why))
-        if len(out) == most:
-            break
     return out

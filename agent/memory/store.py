@@ -287,6 +287,44 @@ class MemoryStore:
         )
         return (await self._write([(scope, row)]))[0]
 
+    async def keep_pieces(
+        self, scope: MemoryScope, document: int, pieces: Sequence[tuple[int, str, str]], *, label: str = "t5"
+    ) -> list[int]:
+        """Keep pieces of a document: (number, text, section). Sections keep their order; a piece is kept once."""
+        now = self.clock.ms()
+        sections = {name: n for n, name in enumerate(dict.fromkeys(section for _, _, section in pieces), 1)}
+
+        def make() -> list[tuple[MemoryScope, NewRow]]:
+            return [
+                (
+                    scope,
+                    table.prepare(
+                        kind="chunk",
+                        text=text,
+                        at=now,
+                        label=label,
+                        source=f"document:{document}",
+                        zone=self.zone,
+                        session=section,
+                        place=str(number),
+                        document_id=document,
+                        sitting=-(document * 1_000_000 + sections[section]),
+                    ),
+                )
+                for number, text, section in pieces
+            ]
+
+        return await self._write(await self._thread(make))
+
+    async def numbers(self, ids: Sequence[int]) -> dict[int, int]:
+        """Of rows by id: the message id of a turn, the number of a piece."""
+
+        def fn(c: Connection) -> dict[int, int]:
+            found = table.some_rows(c, ids)
+            return {row.id: row.message_id or int(row.place or 0) for row in found}
+
+        return await self.db.read(fn)
+
     # ---- finding
 
     async def recall(

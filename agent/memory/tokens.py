@@ -35,8 +35,21 @@ what when where which while who whom why will with would you your yours yourself
 """
 _STOP = frozenset(_STOP_TEXT.split())
 
+# forms that no stemmer brings together, and everyday short forms
+_FORMS_TEXT = """
+go went gone|buy bought|get got gotten|give gave given|take took taken|make made|see saw seen|come came
+write wrote written|eat ate eaten|drink drank drunk|begin began begun|run ran|swim swam swum|win won|lose lost
+find found|feel felt|leave left|keep kept|teach taught|think thought|catch caught|meet met|tell told|say said
+speak spoke spoken|break broke broken|choose chose chosen|drive drove driven|ride rode ridden|fall fell fallen
+grow grew grown|know knew known|fly flew flown|draw drew drawn|throw threw thrown|wear wore worn|sing sang sung
+sell sold|send sent|spend spent|build built|sleep slept|pay paid|hear heard|hold held|bring brought|become became
+forget forgot forgotten|understand understood|steal stole stolen|wake woke woken|fight fought|shoot shot
+child children kid|man men|woman women|person people|mother mom mum|father dad|family fam|photo pic picture
+television tv|bicycle bike|telephone phone
+"""
+
 # traits of a text, as bits
-QUESTION, TIME_WORD, OURS = 1, 2, 4
+QUESTION, TIME_WORD, OURS, ASKS_WITHIN, OF_SELF, REACTION, SPECIFIC = 1, 2, 4, 8, 16, 32, 64
 
 _ASKS = re.compile(r"[?？]\s*[\"'”’)）]*\s*$|[吗呢]\s*[。！!~～]*\s*$")
 _TIME = re.compile(
@@ -53,14 +66,25 @@ _WHEN = re.compile(
     re.IGNORECASE,
 )
 
+_FORMS = {form: forms.split()[0] for forms in re.split(r"[|\n]", _FORMS_TEXT.strip()) for form in forms.split()[1:]}
+_OF_SELF = re.compile(r"\b(?:i|me|my|mine|myself|we|us|our|ours)\b|[我咱]", re.IGNORECASE)
+_REACTION = re.compile(
+    r"\W*(?:thanks|thank you|wow|congrat\w*|awesome|great|cool|glad|yeah|sounds|no problem|you're|"
+    r"that's (?:great|awesome|amazing|cool|so)\b|谢谢|好的|不客气|哇|当然|太好了|没问题|嗯)",
+    re.IGNORECASE,
+)
+# a name within a sentence, a number, a title: what questions ask for
+_SPECIFIC = re.compile(r"(?<=[a-z,;:'’] )(?!I\b)[A-Z][A-Za-z]|\d|\"|《|“")
+
 _stemmer: Any = None
 _stemming = threading.Lock()
 
 
-@lru_cache(maxsize=50_000)
+@lru_cache(maxsize=20_000)
 def stem(word: str) -> str:
     """The stem of a lower-case word. The stemmer is loaded by the first call and shared under a lock."""
     global _stemmer
+    word = _FORMS.get(word, word)
     if len(word) < 4 or not word.isascii() or not word.isalpha():
         return word
     with _stemming:
@@ -85,7 +109,6 @@ def words(text: str) -> list[str]:
     return out[:MOST_TERMS] + named_terms(text[:2000])
 
 
-@lru_cache(maxsize=50_000)
 def hashed(word: str) -> int:
     """A word's number."""
     return zlib.crc32(word.encode())
@@ -104,13 +127,17 @@ def unpack(packed: bytes) -> array[int]:
 
 
 def traits(text: str, *, ours: bool = False) -> int:
-    """Bits that ranking reads: is it a question, does it name a time, did we say it."""
-    bits = OURS if ours else 0
-    if _ASKS.search(text[-200:]):
-        bits |= QUESTION
-    if _TIME.search(text[:2000]):
-        bits |= TIME_WORD
-    return bits
+    """Bits that ranking reads: how a text is shaped, whatever its topic."""
+    head = text[:2000]
+    seen = (
+        (QUESTION, _ASKS.search(text[-200:])),
+        (TIME_WORD, _TIME.search(head)),
+        (ASKS_WITHIN, "?" in text or "？" in text),
+        (OF_SELF, _OF_SELF.search(head)),
+        (REACTION, _REACTION.match(head)),
+        (SPECIFIC, _SPECIFIC.search(head)),
+    )
+    return sum(bit for bit, found in seen if found) + (OURS if ours else 0)
 
 
 def asks_when(query: str) -> bool:

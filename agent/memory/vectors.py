@@ -33,15 +33,15 @@ def pack_tokens(vectors: Floats) -> bytes:
     return packed
 
 
-def maxsim(query: Floats, packed: Sequence[bytes]) -> Floats:
-    """For each text: how near, on the mean, each query token is to the text's nearest. NaN where it has no vectors.
+def nearest(query: Floats, packed: Sequence[bytes]) -> Floats:
+    """For each text and each query token the likeness of the text's nearest token; a row of NaN where it has none.
 
     Args:
         query: unit vectors of the query's tokens.
         packed: `pack_tokens` of each text, or empty.
     """
     size = query.shape[1]
-    out = np.full(len(packed), np.nan, np.float32)
+    out = np.full((len(packed), len(query)), np.nan, np.float32)
     counts = [len(p) // (size + SCALE_BYTES) for p in packed]
     have = [i for i, n in enumerate(counts) if n]
     if not have or not len(query):
@@ -53,5 +53,5 @@ def maxsim(query: Floats, packed: Sequence[bytes]) -> Floats:
     near = raw.reshape(-1, size).astype(np.float32) @ query.T
     near *= scales[:, None]
     starts = np.concatenate([[0], np.cumsum([counts[i] for i in have])[:-1]])
-    out[have] = np.maximum.reduceat(near, starts, axis=0).mean(axis=1)
+    out[have] = np.maximum.reduceat(near, starts, axis=0)
     return out

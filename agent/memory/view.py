@@ -61,7 +61,7 @@ class Snapshot:
     """A memory at one moment. All arrays have one entry a row; `prev` and `next` are neighbours or -1.
 
     `total` and `known` stand for the whole memory where the rows are only the candidates of a large one:
-    its number of rows, and in how many of them each word stands.
+    its number of rows, and in how many of them each word stands. `group` numbers the sittings from 0.
     """
 
     ids: Ints
@@ -79,6 +79,8 @@ class Snapshot:
     speakers: tuple[str, ...]
     names: tuple[frozenset[str], ...]
     postings: tuple[Postings, ...]
+    group: Ints
+    sittings: int
     mean_length: float
     total: int
     known: Mapping[int, int] | None = None
@@ -203,12 +205,15 @@ class View:
             parts.append(Postings.of(self._terms[self._settled :], self._settled))
         length = self._columns["length"]
         columns: dict[str, Any] = self._columns
+        sittings, group = np.unique(self._columns["sitting"], return_inverse=True)
         return Snapshot(
             **columns,
             pooled=None if self._pooled is None else self._pooled[:n],
             speakers=tuple(self._speakers),
             names=tuple(frozenset(words(name)) for name in self._speakers),
             postings=tuple(parts),
+            group=group.astype(np.int64),
+            sittings=len(sittings),
             mean_length=float(length.mean()) if n else 1.0,
             total=n,
         )

@@ -1,0 +1,266 @@
+"""How well and how quickly memory finds, through the product's own store and search in a fresh data folder.
+
+    python benchmarks/memory.py [--data FOLDER] [--json FILE] [--no-model] [--set NAME ...] [--runs FOLDER]
+    python benchmarks/memory.py --scale N [--texts FOLDER] [--json FILE] [--no-model]
+
+FOLDER holds sets in JSON lines (documents.jsonl, queries.jsonl); they are not part of the project. Without it the
+benchmark says so and ends with success. `--runs` also writes what was found, one line a query.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import psutil
+from sqlmodel import SQLModel
+
+import storage.tables  # noqa: F401
+from agent.memory.base import MemoryScope
+from agent.memory.rows import OURS
+from agent.memory.store import MemoryStore, build_memory
+from storage.background import Background
+from storage.clock import Clock
+from storage.database import SqliteDatabase, sqlite_engine
+
+CUTS = (1, 5, 10, 20)
+APART = {"adversarial"}  # asks about the wrong person: shown, but left out of the whole
+COLUMNS = [f"R@{k}" for k in CUTS] + ["MRR"]
+ZONE = ZoneInfo("Asia/Shanghai")
+DAY_MS = 86_400_000
+
+
+@dataclass
+class Measured:
+    """One set."""
+
+    name: str
+    model: bool
+    documents: int = 0
+    kept_seconds: float = 0.0
+    vector_seconds: float = 0.0
+    query_ms: list[float] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    resident_mb: float = 0.0
+
+
+def lines(path: Path) -> Iterable[dict[str, Any]]:
+    """Objects of a JSON lines file."""
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            if line.strip():
+                yield json.loads(line)
+
+
+def resident() -> float:
+    """Resident memory of this process in MB."""
+    return psutil.Process().memory_info().rss / 1e6
+
+
+def score(ranked: list[str], gold: list[str]) -> dict[str, float]:
+    """The metric: share of the gold ids among the first k, and 1 / place of the first one."""
+    first, wanted = list(dict.fromkeys(ranked))[: max(CUTS)], set(gold)
+    row = {f"R@{k}": len(wanted.intersection(first[:k])) / len(wanted) for k in CUTS}
+    row["MRR"] = next((1 / place for place, one in enumerate(first, 1) if one in wanted), 0.0)
+    return row
+
+
+def mean(values: Iterable[float]) -> float:
+    """In percent, to two digits, so that what is printed is what other scorers print."""
+    some = list(values)
+    return round(100 * sum(some) / len(some), 2) if some else 0.0
+
+
+def interval(values: list[float], rounds: int = 1000) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean."""
+    dice = random.Random(0)
+    means = sorted(mean(dice.choices(values, k=len(values))) for _ in range(rounds))
+    return means[int(0.025 * rounds)], means[int(0.975 * rounds)]
+
+
+def quantile(values: list[float], q: float) -> float:
+    """The value below which a share `q` lies."""
+    some = sorted(values)
+    return some[min(len(some) - 1, int(q * len(some)))] if some else 0.0
+
+
+def open_store(folder: Path, *, model: bool) -> tuple[MemoryStore, SqliteDatabase, Background]:
+    """The product's store in a data folder."""
+    path = folder / "db" / "zhixing.db"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    engine = sqlite_engine(path, size=1)
+    SQLModel.metadata.create_all(engine)
+    engine.dispose()
+    db, background = SqliteDatabase(path), Background()
+    memory = build_memory(db, Clock(), background, folder / "index", embedder="auto" if model else "none")
+    return memory, db, background
+
+
+def text_of(document: dict[str, Any]) -> str:
+    """What was said, with what is seen in the picture that came with it."""
+    caption = document.get("caption")
+    return document["text"] + (f" [shares a photo: {caption}]" if caption else "")
+
+
+async def fill(memory: MemoryStore, measured: Measured, documents: list[dict[str, Any]]) -> None:
+    """Keep all documents: what has a speaker as turns, what has none as pieces of a document."""
+    begun = time.perf_counter()
+    pieces: dict[str, list[tuple[int, str, str]]] = {}
+    for n, document in enumerate(documents, 1):
+        if "speaker" not in document:
+            pieces.setdefault(document["store"], []).append((n, text_of(document), document["session"]))
+            continue
+        at = datetime.fromisoformat(document["date"]).replace(tzinfo=ZONE) if "date" in document else None
+        speaker = OURS if "AI" in document["speaker"] else document["speaker"]
+        await memory.keep_turn(
+            MemoryScope(tenant=measured.name, person=document["store"]),
+            message_id=n,
+            speaker=speaker,
+            text=text_of(document),
+            at=int(at.timestamp() * 1000) if at else n,
+            session=document["session"],
+            label="t2",
+        )
+    for store, some in pieces.items():
+        await memory.keep_pieces(MemoryScope(tenant=f"{measured.name}/{store}"), 1, some)
+    await memory.settle()
+    measured.kept_seconds = time.perf_counter() - begun
+    begun = time.perf_counter()
+    await memory.indexed()
+    measured.vector_seconds = time.perf_counter() - begun
+
+
+async def ask(
+    memory: MemoryStore, measured: Measured, documents: list[dict[str, Any]], queries: list[dict[str, Any]]
+) -> dict[str, list[str]]:
+    """Put every query to its own store; gives the ids found."""
+    with_speaker = {d["store"] for d in documents if "speaker" in d}
+    last = {
+        d["store"]: int(datetime.fromisoformat(d["date"]).replace(tzinfo=ZONE).timestamp() * 1000) + DAY_MS
+        for d in documents
+        if "date" in d
+    }
+    found: dict[str, list[str]] = {}
+    for query in queries:
+        store = query["store"]
+        if store in with_speaker:
+            scope = MemoryScope(tenant=measured.name, person=store)
+        else:
+            scope = MemoryScope(tenant=f"{measured.name}/{store}")
+        begun = time.perf_counter()
+        hits = await memory.search(scope, query["query"], limit=max(CUTS), now=last.get(store, 0))
+        measured.query_ms.append((time.perf_counter() - begun) * 1000)
+        numbers = await memory.numbers([hit.id for hit in hits])
+        found[query["id"]] = [documents[numbers[hit.id] - 1]["id"] for hit in hits]
+        measured.rows.append({"category": query["category"], **score(found[query["id"]], query["gold"])})
+    measured.resident_mb = resident()
+    return found
+
+
+def groups(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Rows by category, the whole first."""
+    out = {"overall": [row for row in rows if row["category"] not in APART]}
+    for category in dict.fromkeys(row["category"] for row in rows):
+        out[category] = [row for row in rows if row["category"] == category]
+    return out
+
+
+def show(m: Measured) -> None:
+    """Print one set."""
+    kept = m.documents / max(m.kept_seconds, 1e-9)
+    speed = m.documents / max(m.kept_seconds + m.vector_seconds, 1e-9) if m.model else kept
+    print(
+        f"\n{m.name}: {m.documents} documents, {len(m.rows)} queries, {'default embedder' if m.model else 'embedder off'}"
+    )
+    print(f"{'':14}{'n':>6} " + " ".join(f"{column:>7}" for column in COLUMNS))
+    for name, some in groups(m.rows).items():
+        print(f"{name:14}{len(some):>6} " + " ".join(f"{mean(r[c] for r in some):7.1f}" for c in COLUMNS))
+    whole = groups(m.rows)["overall"]
+    for column in ("R@10", "MRR"):
+        low, high = interval([row[column] for row in whole])
+        print(f"{column}: 95 % interval {low:.1f} to {high:.1f}")
+    print(
+        f"query p50 {quantile(m.query_ms, 0.5):.1f} ms, p95 {quantile(m.query_ms, 0.95):.1f} ms; "
+        f"indexed {speed:.0f} documents/s (words alone {kept:.0f}/s); resident {m.resident_mb:.0f} MB"
+    )
+
+
+def as_json(m: Measured) -> dict[str, Any]:
+    """The same for a file."""
+    return {
+        "set": m.name,
+        "mode": "default embedder" if m.model else "embedder off",
+        "documents": m.documents,
+        "query_ms": {"p50": round(quantile(m.query_ms, 0.5), 2), "p95": round(quantile(m.query_ms, 0.95), 2)},
+        "seconds": {"words": round(m.kept_seconds, 2), "vectors": round(m.vector_seconds, 2)},
+        "resident_mb": round(m.resident_mb, 1),
+        "scores": {
+            name: {"queries": len(some), **{c: round(mean(r[c] for r in some), 2) for c in COLUMNS}}
+            for name, some in groups(m.rows).items()
+        },
+    }
+
+
+async def retrieval(options: argparse.Namespace, sets: list[Path], folder: Path) -> list[Measured]:
+    """All sets in one store."""
+    memory, db, background = open_store(folder, model=not options.no_model)
+    await memory.start()
+    await memory.loaded()
+    if not options.no_model and memory.embedder is None:
+        sys.exit("the embedder cannot be loaded here; --no-model measures words alone")
+    out = []
+    for path in sets:
+        documents, queries = list(lines(path / "documents.jsonl")), list(lines(path / "queries.jsonl"))
+        measured = Measured(path.name, not options.no_model, len(documents))
+        await fill(memory, measured, documents)
+        found = await ask(memory, measured, documents, queries)
+        show(measured)
+        if options.runs:
+            options.runs.mkdir(parents=True, exist_ok=True)
+            run = "\n".join(json.dumps({"id": i, "ids": ids}) for i, ids in found.items())
+            (options.runs / f"{path.name}.jsonl").write_text(run + "\n", encoding="utf-8")
+        out.append(measured)
+    await memory.stop()
+    await background.stop()
+    db.close()
+    return out
+
+
+def main() -> None:
+    """Read the command line and measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parent.parent.parent / "shared" / "data")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--no-model", action="store_true", help="words alone")
+    parser.add_argument("--set", action="append", help="only this set; may be repeated")
+    parser.add_argument("--runs", type=Path, help="also write what was found, one file a set")
+    parser.add_argument("--folder", type=Path, help="data folder to fill or to use again; a fresh one otherwise")
+    options = parser.parse_args()
+    sets = sorted(p.parent for p in options.data.glob("*/queries.jsonl")) if options.data.is_dir() else []
+    if options.set:
+        sets = [path for path in sets if path.name in options.set]
+    if not sets:
+        print(f"skipped: no sets in {options.data}. They are not part of the project; --data names their folder.")
+        return
+    print("development split; figures in percent")
+    with tempfile.TemporaryDirectory() as fresh:
+        measured = asyncio.run(retrieval(options, sets, options.folder or Path(fresh)))
+    if options.json:
+        options.json.write_text(json.dumps([as_json(m) for m in measured], indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
