@@ -25,7 +25,7 @@ RUN set -e; \
     fi; \
     apt-get update; \
     DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends opendoas ca-certificates; \
-    rm -rf /var/lib/apt/lists/*; \
+    rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log; \
     useradd --uid 10001 --user-group --no-create-home --home-dir /app/data --shell /usr/sbin/nologin zhixing; \
     echo 'permit nopass zhixing as root cmd /usr/bin/chown args 10001:10001 /app/data' > /etc/doas.conf; \
     chmod 0400 /etc/doas.conf
