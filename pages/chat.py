@@ -70,7 +70,7 @@ def _room(
     background: Background,
     files: Attachments | None,
 ) -> None:
-    desk = Desk(panel, v, view, files)
+    desk = Desk(view, files)
     attach = hidden_upload(panel, v, view, files) if files is not None else None
     me = hashlib.sha256(v.who.id.encode()).hexdigest()[:12]
     room = ChatRoom(initial=initial, words=room_words(v), me=me, on_act=panel.act(v, desk.did), attach=attach)
@@ -94,8 +94,8 @@ async def _follow(v: Visitor, view: ChatView) -> None:
 class Desk:
     """What the visitor does on the page, one method an act."""
 
-    def __init__(self, panel: Panel, v: Visitor, view: ChatView, files: Attachments | None) -> None:
-        self.panel, self.v, self.who, self.view, self.files = panel, v, v.who, view, files
+    def __init__(self, view: ChatView, files: Attachments | None) -> None:
+        self.who, self.view, self.files = view.who, view, files
         self.chat: ChatActions = view.chat
         self._acts: dict[str, Callable[[Told], Awaitable[None]]] = {
             "detail": self.detail,
@@ -193,7 +193,6 @@ class Desk:
         sent = [m for m in await self.chat.messages(self.who, conversation) if m.job_id == accepted.job_id][:1]
         for message in sent:
             view.sent(message)
-        self.panel.title(self.v, row.title)
         view.take(
             "sent",
             **{"from": came_from},

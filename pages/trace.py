@@ -16,7 +16,7 @@ from pages.parts.task import task_badge
 from pages.trace_bars import Bar, bars, is_over, total
 from pages.trace_verdict import reason, slow, verdict
 from pages.visitor import Visitor
-from security.markdown import visible
+from security.markdown import visible, words_of
 from storage.clock import Clock
 from storage.errors import AppError
 
@@ -163,7 +163,7 @@ class TracePage:
         with box("delivery", data_testid="delivery"):
             with box("bar"):
                 badge(v, _STATE.get(row.status, "unknown"), v.t(f"delivery.state.{row.status}"))
-                span(visible(row.text).replace("\n", " ")[:120], "cut grow")
+                span(words_of(row.text, 120), "cut grow")
                 if row.status in ("failed", "unknown") and v.who.may("delivery.resend"):
                     act = self.panel.act(v, self.ask if row.status == "unknown" else self.resend, row.id)
                     button(v.t("trace.resend"), act, "ic ic-refresh", data_testid="resend")

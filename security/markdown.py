@@ -77,6 +77,16 @@ def render(text: str, *, highlight: bool = False) -> str:
     return _clean(_MARKDOWN.render(source, {"highlight": highlight}))
 
 
+def words_of(text: str, most: int = 200) -> str:
+    """The words of a Markdown text in one line, for lists and previews."""
+    said: list[str] = []
+    for block in _BLOCKS_AND_WORDS.parse(visible(text[: 8 * most])):
+        for token in block.children or ():
+            said.append(" " if token.type in ("softbreak", "hardbreak") else token.content)
+        said.append(block.content if block.type in ("fence", "code_block") else " ")
+    return " ".join("".join(said).split())[:most]
+
+
 def render_part(source: str, env: dict[str, Any]) -> str:
     """A piece of a text that was already made `visible`; `env` carries link references from piece to piece."""
     return _clean(_MARKDOWN.render(source, env)) if source else ""
@@ -267,4 +277,5 @@ def _renderer() -> MarkdownIt:
 
 
 _MARKDOWN = _renderer()
+_BLOCKS_AND_WORDS = _parser()
 _BLOCKS = _parser().disable(["inline", "text_join"])

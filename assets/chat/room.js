@@ -56,6 +56,9 @@ export default {
   computed: {
     demo() { return Boolean((this.models.find((one) => one.ref === this.current.model) ?? this.models[0])?.demo); },
   },
+  watch: {
+    "current.title"(title) { document.title = `${title || this.words.new_title} · ${document.title.split(" · ").at(-1)}`; },
+  },
   created() {
     this.drafts = new Drafts(this.me);
     this.line = 0;

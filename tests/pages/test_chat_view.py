@@ -29,7 +29,7 @@ async def house(db: SqliteDatabase) -> AsyncIterator[House]:
 
 
 def desk_of(view: ChatView) -> Desk:
-    return Desk(SimpleNamespace(title=lambda v, text: None), view.v, view, None)  # type: ignore[arg-type]
+    return Desk(view, None)
 
 
 async def say(view: ChatView, text: str, key: str = "k1", came_from: int | None = None) -> None:

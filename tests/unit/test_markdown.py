@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from security.growing_text import GrowingText
-from security.markdown import LIMIT, host_of, render, visible
+from security.markdown import LIMIT, host_of, render, visible, words_of
 
 ALLOWED = {
     *("p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "ul", "ol", "li", "strong", "em", "s"),
@@ -220,3 +220,10 @@ def test_single_line_ends_break_lines() -> None:
 )
 def test_host_of(href: str, host: str) -> None:
     assert host_of(href) == host
+
+
+def test_the_words_of_a_text_in_one_line() -> None:
+    table, code = "| 商 | 价 |\n|--|--|\n| 甲 | 1 |", "```py\nx = 1\n```"
+    text = f"# 标题\n\n最低的是**恒通**，见 [单](https://a.example)：\n\n{table}\n\n{code}\n- 一\n- 二"
+    assert words_of(text) == "标题 最低的是恒通，见 单： 商 价 甲 1 x = 1 一 二"
+    assert words_of("字" * 500, 10) == "字" * 10
