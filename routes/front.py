@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import quote
 
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from security.addresses import Addresses
-from security.gate import SCOPE_PEER
+from security.addresses import Addresses, host_of, is_loopback
+from security.gate import SCOPE_PEER, header
 
 # Served by the plain router that app.py gives; an entry that ends in a slash covers all below it.
 HOT = (
@@ -69,6 +70,7 @@ class Front:
         hot: plain router for the paths in `hot_paths`.
         panel: the gate with NiceGUI behind it.
         pages: tells which paths are pages.
+        encrypted_only: from elsewhere than this machine, panel and API answer encrypted requests only.
     """
 
     def __init__(
@@ -79,7 +81,9 @@ class Front:
         addresses: Addresses,
         pages: Callable[[str], bool],
         hot_paths: Sequence[str] = HOT,
+        encrypted_only: bool = False,
     ) -> None:
+        self.encrypted_only = encrypted_only
         self.hot, self.app = hot, panel
         self.addresses, self.pages = addresses, pages
         self._exact = frozenset(path for path in hot_paths if not path.endswith("/"))
@@ -100,12 +104,25 @@ class Front:
             await _refuse(scope, receive, send, 400)
         elif path not in OPEN and not self.addresses.allowed(_kind(path), peer.ip):
             await _refuse(scope, receive, send, 403)
+        elif self.encrypted_only and not peer.secure and path not in OPEN and not is_loopback(peer.ip):
+            await self._encrypt(scope, receive, send)
         elif path in self._exact or path.startswith(self._below):
             await (self.hot(scope, receive, send) if scope["type"] == "http" else _close(receive, send))
         elif path.startswith(INTERNAL) or self.pages(path):
             await self.app(scope, receive, send)
         else:
             await _refuse(scope, receive, send, 404)
+
+    async def _encrypt(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send a browser to the encrypted address of the same page; everything else is refused."""
+        host, path = header(scope, b"host"), str(scope["path"])
+        reading = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
+        if not reading or not self.addresses.known_host(host) or not path.startswith("/"):
+            await _refuse(scope, receive, send, 403)
+            return
+        query = scope.get("query_string", b"").decode("latin-1")
+        place = f"https://{host_of(host)[0]}{quote(path)}" + (f"?{query}" if query else "")
+        await RedirectResponse(place, 308)(scope, receive, send)
 
 
 def _kind(path: str) -> str:

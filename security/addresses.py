@@ -98,15 +98,22 @@ def host_of(header: str) -> tuple[str, str]:
 class Addresses:
     """Answers, without a database read, where a request comes from and whether it may come at all."""
 
-    def __init__(self, db: Database, clock: Clock, audit: Audit, *, hosts: Sequence[str] = ()) -> None:
+    def __init__(
+        self, db: Database, clock: Clock, audit: Audit, *, hosts: Sequence[str] = (), proxies: Sequence[str] = ()
+    ) -> None:
         self.db, self.clock, self.audit = db, clock, audit
-        self._given = tuple(hosts)
+        self._given, self._given_proxies = tuple(hosts), tuple(proxies)
         self._own = {socket.gethostname().lower()}
         self.lists = Lists()
         self._hosts: frozenset[str] = frozenset()
         self._proxies: tuple[Network, ...] = ()
         self._sources: dict[str, tuple[Network, ...]] = {}
         self._use(self.lists)
+
+    @property
+    def proxies(self) -> tuple[Network, ...]:
+        """All trusted proxies, from the settings and the panel."""
+        return self._proxies
 
     async def load(self) -> None:
         """Read what an admin set. What cannot be read any more counts as: nobody but loopback."""
@@ -120,7 +127,7 @@ class Addresses:
             self._use(Lists(sources=dict.fromkeys(LISTS, ("127.0.0.0/8", "::1/128"))))
 
     def _use(self, lists: Lists) -> None:
-        self._proxies = read_ranges(lists.proxies, "proxies")
+        self._proxies = read_ranges((*self._given_proxies, *lists.proxies), "proxies")
         self._sources = {name: read_ranges(lists.sources.get(name, ()), name) for name in LISTS}
         self._hosts = frozenset(host_of(name)[0] for name in (*lists.hosts, *self._given)) - {""}
         self.lists = lists

@@ -27,6 +27,10 @@ class Settings:
         database_url: PostgreSQL address; empty means SQLite in the data folder.
         allow_local_vendors: tests only: vendor addresses may be on loopback and without TLS.
         crash_at: tests only: `point[:n]`, kill the process there the n-th time.
+        tls_cert: certificate chain to serve TLS with; `tls_key` is its key.
+        hosts: names that the panel answers to, beside addresses and local names.
+        proxies: addresses and ranges of reverse proxies whose forwarding headers are believed.
+        accept_plain: an admin accepts that a wider listener is served without encryption; recorded in the audit log.
     """
 
     data: Path
@@ -39,6 +43,11 @@ class Settings:
     allow_local_vendors: bool = False
     crash_at: str = ""
     embedder: str = "auto"
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    hosts: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ()
+    accept_plain: bool = False
 
     @property
     def config_dir(self) -> Path:
@@ -93,6 +102,15 @@ def _port(values: Mapping[str, str], name: str, default: int) -> int:
     return int(text)
 
 
+def _path(values: Mapping[str, str], name: str) -> Path | None:
+    text = values.get(name, "")
+    return Path(text).expanduser().absolute() if text else None
+
+
+def _list(values: Mapping[str, str], name: str) -> tuple[str, ...]:
+    return tuple(item for item in values.get(name, "").replace(",", " ").split() if item)
+
+
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Read the environment, then `zhixing.env` in the data folder for what the environment leaves open.
 
@@ -102,16 +120,20 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     env = dict(os.environ if environ is None else environ)
     data = Path(env.get("ZHIXING_DATA") or "data").expanduser().absolute()
     values = {**_file_values(data / "zhixing.env"), **{k: v for k, v in env.items() if v}}
-    key = values.get("ZHIXING_KEY_FILE", "")
     return Settings(
         data=data,
         host=values.get("ZHIXING_HOST", "127.0.0.1"),
         port=_port(values, "ZHIXING_PORT", 18789),
         metrics_port=_port(values, "ZHIXING_METRICS_PORT", 9090),
         setup_code=values.get("ZHIXING_SETUP_CODE", ""),
-        key_file=Path(key).expanduser().absolute() if key else None,
+        key_file=_path(values, "ZHIXING_KEY_FILE"),
         database_url=values.get("DATABASE_URL", ""),
         allow_local_vendors=values.get("ZHIXING_ALLOW_LOCAL_VENDORS", "") == "1",
         crash_at=values.get("ZHIXING_CRASH_AT", ""),
         embedder=values.get("ZHIXING_EMBEDDER", "auto"),
+        tls_cert=_path(values, "ZHIXING_TLS_CERT"),
+        tls_key=_path(values, "ZHIXING_TLS_KEY"),
+        hosts=_list(values, "ZHIXING_HOSTS"),
+        proxies=_list(values, "ZHIXING_PROXIES"),
+        accept_plain=values.get("ZHIXING_ACCEPT_PLAIN", "") == "1",
     )

@@ -396,3 +396,20 @@ async def test_a_flood_is_slowed_down(door: Door, monkeypatch: pytest.MonkeyPatc
     await _socket(door, messages, value)
     assert len([wait for wait in waits if wait > 0]) >= 59
     assert max(waits) == pytest.approx(1, abs=0.1)
+
+
+async def test_behind_tls_nobody_from_elsewhere_comes_plain(door: Door) -> None:
+    door.front.encrypted_only = True
+    await door.house.addresses.save(ADMIN, Lists(proxies=("10.0.0.1",), hosts=("bot.example.com",)), from_ip="")
+    assert (await door.ask(path="/login")).status_code == 200
+    assert (await door.ask(path="/healthz", ip="203.0.113.5")).status_code == 200
+    plain = await door.ask(path="/login?a=1", ip="203.0.113.5", host="bot.example.com:80")
+    assert (plain.status_code, plain.headers["location"]) == (308, "https://bot.example.com/login?a=1")
+    assert (await door.ask("POST", "/login", ip="203.0.113.5", host="bot.example.com")).status_code == 403
+    assert (await door.ask(path="/login", ip="203.0.113.5", host="evil.example")).status_code == 403
+    assert (await door.ask("POST", "/webhooks/feishu/a", ip="203.0.113.5")).status_code == 403
+    forged = {"x_forwarded_proto": "https"}
+    assert (await door.ask(path="/login", ip="203.0.113.5", **forged)).status_code == 308
+    assert (await door.ask(path="/login", ip="10.0.0.1", x_forwarded_for="203.0.113.5", **forged)).status_code == 200
+    half = {"x_forwarded_for": "203.0.113.5", "x_forwarded_proto": "http"}
+    assert (await door.ask(path="/login", ip="10.0.0.1", host="bot.example.com", **half)).status_code == 308
