@@ -16,6 +16,7 @@ EDGES = {
     "storage/database.py: SqliteDatabase._together": "the error is handed to the one who asked for the write",
     "storage/runner.py: Runner._ending": "a job always ends",
     "storage/migrate.py: upgrade": "whatever a migration raises, the original stays usable",
+    "channels/sender.py: Sender._brought": "a delivery always ends, and its conversation goes on",
     "pages/frame.py: Panel.act.run": "what a button started ends with a notice and a logged trace",
 }
 
