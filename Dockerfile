@@ -32,7 +32,9 @@ RUN set -e; \
 COPY --from=build /app /app
 RUN mkdir /app/data && chown 10001:10001 /app/data && chmod 700 /app/data
 WORKDIR /app
+# The published port is outside of what the container can know: the wizard and the security checklist say what it means
 ENV ZHIXING_HOST=0.0.0.0 \
+    ZHIXING_ACCEPT_PLAIN=1 \
     ZHIXING_DATA=/app/data \
     ZHIXING_KEY_FILE=/app/data/master.key \
     LANG=C.UTF-8 \
