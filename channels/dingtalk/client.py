@@ -14,8 +14,8 @@ from channels.dingtalk.address import trusted
 from channels.dingtalk.faults import fault, is_token, scopes
 from channels.dingtalk.render import Rendered
 from channels.dingtalk.settings import DingTalkSettings
-from channels.token import Grant, TokenCache
 from channels.exchange import send_once
+from channels.token import Grant, TokenCache
 from security.egress import Egress
 from storage.clock import Clock
 from storage.errors import AppError, OutcomeUnknown, Rejected, Throttled, Unavailable
@@ -106,7 +106,7 @@ class DingTalkClient:
         if sent.invalidStaffIdList:
             raise Rejected("dingtalk.person")
         if sent.flowControlledStaffIdList:
-            raise Throttled("dingtalk.too_fast", retry_after=60.0, vendor="flowControlledStaffIdList", request="")
+            raise Throttled("dingtalk.too_fast", 60.0, scope="lane", vendor="flowControlledStaffIdList", request="")
         if sent.filteredStaffIdList:
             raise Rejected("dingtalk.filtered")
         if not sent.processQueryKey:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
@@ -63,19 +62,3 @@ def read(text: str, *, local: bool = False) -> Endpoint:
             return Endpoint(vendor=vendor, bare=origin, token=parse_qs(parts.query).get(name, [""])[0])
         return Endpoint(vendor=vendor, bare=origin, token=parts.path.removeprefix(path).strip("/"))
     return Endpoint(vendor="other", bare=text)
-
-
-def prepare(values: Mapping[str, str]) -> dict[str, str]:
-    """Move the secret out of a pasted address into the field `token`, which is sealed; leave all else as it is.
-
-    For whoever stores a bot's settings; applied again when the bot is built, so that both forms work.
-    """
-    made = dict(values)
-    try:
-        found = read(made.get("endpoint", ""))
-    except Invalid:
-        return made
-    made["endpoint"] = found.bare
-    if found.token:
-        made["token"] = found.token
-    return made

@@ -33,7 +33,7 @@ bot_t = Bot.__table__  # type: ignore[attr-defined]
 MOST_BYTES = 1_000_000
 MOST_CALLS = 50
 LONGEST_NAME = 63
-KEPT_BOT = "hook"
+KEPT_BOT = "hooks"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

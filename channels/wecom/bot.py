@@ -23,7 +23,7 @@ from channels.wecom.socket import BotSocket
 from security.egress import VENDOR, Egress
 from storage.clock import Clock
 from storage.envelope import Outgoing, Part, Receipt
-from storage.errors import Conflict, Invalid, Rejected
+from storage.errors import AppError, Conflict, Invalid, Rejected
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
@@ -51,6 +51,7 @@ class WeComBot:
     ) -> None:
         self.config, self.egress, self.clock, self.accept, self.hooks = config, egress, clock, accept, hooks
         self.settings = settings_of(config, local=hooks.local)
+        self._started = False
         self.socket = BotSocket(self.settings, egress, self._message, self._event)
         self.line = Line(
             name=config.name,
@@ -66,6 +67,7 @@ class WeComBot:
     # ---- life
 
     async def start(self) -> None:
+        self._started = True
         self.line.start()
 
     async def stop(self) -> None:
@@ -153,10 +155,20 @@ class WeComBot:
         await self.replies.abandon(job)
 
     async def probe(self) -> list[ProbeResult]:
-        """Only the live connection can tell: a second one would take its place."""
+        """A running bot's own connection tells; only a bot that does not run logs in for the test.
+
+        A second connection would take the place of the first.
+        """
         made = [ProbeResult(name="config", status="pass")]
         pulse = self.hooks.pulse
-        if pulse.connection == "online":
+        if not self._started:
+            try:
+                socket = await self.socket.open()
+            except AppError as error:
+                params = {key: str(value) for key, value in error.params.items()}
+                return [*made, ProbeResult(name="connection", status="fail", code=error.code, params=params)]
+            socket.transport.abort()
+        if pulse.connection == "online" or not self._started:
             made.append(ProbeResult(name="connection", status="pass"))
         else:
             code = pulse.last_error or "wecom.offline"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from channels.base import FieldSpec, Manifest
 
 API_BASE = "https://qyapi.weixin.qq.com"
-SOCKET = "wss://openws.work.weixin.qq.com"
+SOCKET = "https://openws.work.weixin.qq.com"
 
 MANIFEST = Manifest(
     type="wecom",

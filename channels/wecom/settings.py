@@ -29,7 +29,7 @@ class WeComSettings:
     aes_key: bytes = field(default=b"", repr=False)
     group_lane: str = "group"
     api_base: str = API_BASE
-    socket: str = SOCKET
+    socket: str = SOCKET.replace("https", "wss", 1)
 
     def policy(self, origin: str) -> Policy:
         """What may be reached: this one host, no redirect."""
@@ -77,7 +77,8 @@ def settings_of(config: BotConfig, *, local: bool) -> WeComSettings:
 def _origin(config: BotConfig, name: str, default: str, *, local: bool) -> str:
     text = config.get(name, default).strip().rstrip("/").lower()
     found = ORIGIN.fullmatch(text)
-    wanted = ("https", "http") if name == "api_base" else ("wss", "ws")
-    if found is None or found[1] not in wanted or (found[1] == wanted[1] and not local):
+    if found is None or (found[1] in ("http", "ws") and not local):
         raise Invalid("wecom.base", field=name, value=text[:100])
-    return text
+    secure = found[1] in ("https", "wss")
+    scheme = ("https" if secure else "http") if name == "api_base" else ("wss" if secure else "ws")
+    return f"{scheme}://{text.partition('://')[2]}"

@@ -118,7 +118,7 @@ async def test_an_event_becomes_a_task(house: House) -> None:
     status, answer = await house.event()
     assert (status, answer["accepted"], answer["duplicate"]) == (202, True, False)
     job = house.jobs[0]
-    assert (job.id, job.channel, job.bot, job.title) == (answer["job"], "api", "hook", "处理告警：磁盘满")
+    assert (job.id, job.channel, job.bot, job.title) == (answer["job"], "api", "hooks", "处理告警：磁盘满")
     row = await house.db.read(lambda c: c.execute(select(message_t)).one())
     assert (row.text, row.sender, row.origin) == ("处理告警：磁盘满", "hook:alerts", "t5")
 

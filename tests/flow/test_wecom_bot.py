@@ -187,8 +187,22 @@ async def test_without_a_connection_nothing_is_sent(fake: FakeWeCom, clock: Manu
         await bench.send("x", bench.channel.address("user:lisi"), "p")
     with pytest.raises(Conflict):
         await bench.channel.receive(RawRequest(method="POST", path="/", query={}, headers={}, body=b"", ip=""))
-    assert [(r.name, r.status) for r in await bench.channel.probe()][1] == ("connection", "fail")
     await bench.egress.close()
+
+
+async def test_a_bot_that_does_not_run_logs_in_for_its_test(fake: FakeWeCom, clock: ManualClock) -> None:
+    bench = Bench(fake, clock)
+    assert [(r.name, r.status) for r in await bench.channel.probe()][1] == ("connection", "pass")
+    fake.bot.secret = "another"
+    failed = (await bench.channel.probe())[1]
+    assert (failed.status, failed.code) == ("fail", "wecom.bot_credentials")
+    await bench.channel.stop()
+    await bench.egress.close()
+
+
+async def test_a_running_bots_test_leaves_its_connection_alone(bench: Bench) -> None:
+    assert [(r.name, r.status) for r in await bench.channel.probe()][1] == ("connection", "pass")
+    assert bench.bot.logins == 1
 
 
 async def test_a_newer_connection_takes_over_and_is_not_fought(bench: Bench, clock: ManualClock) -> None:

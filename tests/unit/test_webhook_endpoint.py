@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from channels.webhook.endpoint import prepare, read
+from channels.webhook.endpoint import read
 from storage.errors import Invalid
 
 DING = "https://oapi.dingtalk.com/robot/send"
@@ -59,13 +59,3 @@ def test_what_is_no_endpoint_is_refused(text: str) -> None:
     with pytest.raises(Invalid) as error:
         read(text)
     assert error.value.field == "endpoint"
-
-
-def test_the_secret_of_an_address_moves_to_where_it_is_sealed() -> None:
-    assert prepare({"endpoint": f"{DING}?access_token=abc", "secret": "SEC"}) == {
-        "endpoint": DING,
-        "token": "abc",
-        "secret": "SEC",
-    }
-    assert prepare({"endpoint": DING, "token": "kept"}) == {"endpoint": DING, "token": "kept"}
-    assert prepare({"endpoint": "nonsense"}) == {"endpoint": "nonsense"}

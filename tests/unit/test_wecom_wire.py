@@ -247,7 +247,7 @@ def test_targets() -> None:
         ("app", {}, {}, "wecom.incomplete"),
         ("bot", {"bot_id": "a"}, {}, "wecom.incomplete"),
         ("bot", {"bot_id": "a", "socket": "ws://x"}, {"bot_secret": "b"}, "wecom.base"),
-        ("bot", {"bot_id": "a", "socket": "https://x"}, {"bot_secret": "b"}, "wecom.base"),
+        ("bot", {"bot_id": "a", "socket": "https://x/y"}, {"bot_secret": "b"}, "wecom.base"),
         (
             "app",
             {"corp_id": "a", "agent_id": "1"},
