@@ -1,6 +1,6 @@
 // The chat page: conversations, messages, composer, plan. It holds no truth: the server says what is, this shows it.
 // Only what was typed is kept here (localStorage), so that no cut and no reload loses it.
-import { Composer, Drafts, MessageList, Pane, Sidebar, newKey, onSocket } from "zhixing-chat";
+import { Composer, Drafts, MessageList, Pane, Sidebar, newKey, onSocket, setting } from "zhixing-chat";
 
 const UNDO = 10000;
 const AGAIN = 5 * 60000; // what was sent longer ago without an answer goes back into the box instead of out
@@ -50,7 +50,7 @@ export default {
     return {
       list: { ...list, search: "", loading: false }, current, models, phase, failed: this.initial.failed ?? {}, running: false, stopping: false,
       offline: false, listed: false, removed: null, jump: false, said: "", files: [],
-      pane: { shown: localStorage.getItem("zhixing.pane") !== "off", plan: [], used: null, job: null },
+      pane: { shown: setting("chat.pane") !== "off", plan: [], used: null, job: null },
     };
   },
   computed: {
@@ -203,7 +203,7 @@ export default {
     },
     fold() {
       this.pane.shown = !this.pane.shown;
-      localStorage.setItem("zhixing.pane", this.pane.shown ? "on" : "off");
+      setting("chat.pane", this.pane.shown ? "on" : "off");
     },
     latest() { this.messages.latest(); },
     // The address may name a message: read older ones until it is there.

@@ -1,6 +1,16 @@
 // What was typed but not sent, and what was sent but not yet acknowledged; both survive a reload of the page.
 
 const WEEK = 7 * 86400e3;
+const OURS = /^zhixing\.[0-9a-f]{12}\.(draft|unsent)\./;
+
+// A small setting of this browser; a browser may forbid to keep any.
+export function setting(name, value) {
+  try {
+    if (value === undefined) return localStorage.getItem("zhixing." + name);
+    localStorage.setItem("zhixing." + name, value);
+  } catch { /* forbidden */ }
+  return null;
+}
 
 export class Drafts {
   constructor(me) { this.prefix = `zhixing.${me}.`; this.sweep(); }
@@ -29,7 +39,7 @@ export class Drafts {
   sweep() {
     try {
       for (const name of Object.keys(localStorage)) {
-        if (name.startsWith("zhixing.") && Date.now() - (this.read(name)?.at ?? 0) > WEEK) localStorage.removeItem(name);
+        if (OURS.test(name) && Date.now() - (this.read(name)?.at ?? 0) > WEEK) localStorage.removeItem(name);
       }
     } catch { /* forbidden */ }
   }

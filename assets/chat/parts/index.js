@@ -1,4 +1,4 @@
-export { Drafts } from "./drafts.js";
+export { Drafts, setting } from "./drafts.js";
 export { newKey } from "./dom.js";
 export { onSocket } from "./socket.js";
 export { Composer } from "./composer.js";
