@@ -88,6 +88,7 @@ class FakeDingTalk:
         self.media: dict[str, bytes] = {}
         self.downloads: dict[str, bytes] = {}
         self.problems: list[str] = []
+        self.down: Callable[[], bool] = lambda: False
         self.hold = asyncio.Event()
         self.hold.set()
         self.held = asyncio.Event()
@@ -200,6 +201,8 @@ class FakeDingTalk:
         """The answer of an armed fault that comes before the work is done; None to go on."""
         fault = self._next(place)
         request[FAULT] = fault
+        if self.down():
+            return web.Response(status=503, text="upstream")
         match fault["kind"]:
             case "slow":
                 self.held.set()
