@@ -118,7 +118,7 @@ class Line:
         beat: Callable[[ClientConnection], Awaitable[None]] | None = None,
     ) -> None:
         self.name, self.pulse, self.background, self.timing = name, pulse, background, timing or Timing()
-        self._open, self._hear, self._beat = open, hear, beat or self._ping
+        self._open, self._hear, self._beat = open, hear, beat or self.ping
         self._heard = 0.0
         self._task: asyncio.Task[None] | None = None
         self._socket: ClientConnection | None = None
@@ -234,7 +234,8 @@ class Line:
         self._heard = self.timing.monotonic()
         self.pulse.connected()
 
-    async def _ping(self, socket: ClientConnection) -> None:
+    async def ping(self, socket: ClientConnection) -> None:
+        """The default sign of life; a vendor's own `beat` may use it beside its own."""
         pong = await socket.ping()
         if isinstance(pong, asyncio.Future):
             pong.add_done_callback(lambda done: self._answered(socket, done))

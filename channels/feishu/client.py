@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -12,7 +13,7 @@ import httpx
 import orjson
 
 from channels.feishu.address import Address
-from channels.feishu.faults import GONE, KNOWN, TOKEN, fault, wait_of
+from channels.feishu.faults import GONE, KNOWN, TOKEN, fault, wait_of, ws_fault
 from channels.feishu.render import Body
 from channels.feishu.settings import FeishuSettings
 from security.egress import Egress
@@ -23,6 +24,8 @@ from storage.errors import AppError, OutcomeUnknown, Rejected, Throttled, Unavai
 
 EARLY = 600.0  # below 30 minutes the vendor hands out a new token while the old one still works
 TOKEN_PATH = "/open-apis/auth/v3/tenant_access_token/internal"  # noqa: S105 - an address
+LINE_PATH = "/callback/ws/endpoint"
+LINE_URL = re.compile(r"wss?://[!-~]{1,2000}", re.ASCII)
 JSON = {"content-type": "application/json; charset=utf-8"}
 
 
@@ -77,6 +80,30 @@ class FeishuClient:
             name=str(answer.get("app_name", "")),
             active=answer.get("activate_status") in (None, 2),
         )
+
+    async def line_address(self) -> tuple[str, dict[str, object]]:
+        """Where the long connection is to be opened now, and how often it wants a sign of life.
+
+        The address holds an access key: never log it.
+
+        Raises:
+            Rejected: credentials are wrong, or the long connection is not switched on. Unavailable: try again.
+        """
+        body = {"AppID": self.settings.app_id, "AppSecret": self.settings.app_secret}
+        headers = dict(JSON) | {"locale": "zh"}
+        try:
+            answer = await self._exchange("POST", LINE_PATH, headers, orjson.dumps(body), None, None, None)
+        except OutcomeUnknown as error:
+            raise Unavailable("feishu.no_answer", cause=error.code) from error
+        code, raw = judged(answer)
+        if code != 0:
+            raise ws_fault(code, str(raw.get("msg") or ""))
+        data = raw.get("data")
+        url = data.get("URL") if isinstance(data, dict) else None
+        if not isinstance(data, dict) or not isinstance(url, str) or not LINE_URL.fullmatch(url):
+            raise Unavailable("feishu.ws_address")
+        config = data.get("ClientConfig")
+        return url, config if isinstance(config, dict) else {}
 
     # ---- any call
 

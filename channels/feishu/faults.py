@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from storage.errors import AppError, Invalid, Rejected, Throttled, Unavailable
+from storage.errors import AppError, Rejected, Throttled, Unavailable
 
 TOKEN = frozenset({99991661, 99991663, 99991664, 99991665, 99991668, 99991671, 99991677})
 """The access token is missing, old or of another kind: renewed once, then it is a fault of the bot."""
@@ -81,12 +81,12 @@ def fault(code: int, message: str, headers: Mapping[str, str]) -> AppError:
 
 
 def ws_fault(code: int, message: str) -> AppError:
-    """The typed form of a refused long connection: `Unavailable` is tried again, `Invalid` is for the admin."""
+    """The typed form of a refused long connection: `Unavailable` is tried again soon, `Rejected` is for the admin."""
     params = {"vendor_code": str(code), "vendor_message": message[:500]}
     if code in BUSY:
         return Unavailable("feishu.busy", **params)
     name = f"feishu.{code}" if code in KNOWN else "feishu.ws_refused"
-    return Invalid(name, **params)
+    return Rejected(name, reason=f"{code} {message}"[:500], **params)
 
 
 def wait_of(headers: Mapping[str, str]) -> float:

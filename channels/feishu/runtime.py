@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -12,21 +14,31 @@ from channels.feishu import render
 from channels.feishu.address import Address
 from channels.feishu.client import FeishuClient
 from channels.feishu.inbound import inbound
+from channels.feishu.press import CARD, click_of, toast
 from channels.feishu.probe import probe
 from channels.feishu.seal import Seal
 from channels.feishu.settings import FeishuSettings, settings_of
+from channels.feishu.socket import FeishuSocket
 from channels.feishu.wire import Challenge, Event, open_request
-from channels.hooks import Hooks
+from channels.hooks import Click, Hooks
+from channels.line import Line, Timing
 from security.egress import Egress
 from storage.clock import Clock
 from storage.envelope import Outgoing, Receipt
-from storage.errors import AppError, Rejected
+from storage.errors import AppError, Conflict, Rejected
+
+if TYPE_CHECKING:
+    from websockets.asyncio.client import ClientConnection
+
+log = logging.getLogger(__name__)
 
 # published: 50 a second and 1,000 a minute for an app, 5 a second for one chat
 VENDOR_PACE = Pace(count=50, seconds=1.0, per_lane_count=5, per_lane_seconds=1.0)
 NO_PACE = Pace(count=0, seconds=1.0)
 REFUSED_CARD = frozenset({"feishu.230099", "feishu.230001", "feishu.230025"})
 IDENTITY_AGAIN = 30.0
+CLICK_SECONDS = 2.0
+MOST_PRESSES = 2_000
 
 
 class FeishuChannel:
@@ -35,8 +47,16 @@ class FeishuChannel:
     idempotent = True
 
     def __init__(
-        self, config: BotConfig, settings: FeishuSettings, egress: Egress, clock: Clock, accept: Accept, hooks: Hooks
+        self,
+        config: BotConfig,
+        settings: FeishuSettings,
+        egress: Egress,
+        clock: Clock,
+        accept: Accept,
+        hooks: Hooks,
+        timing: Timing | None = None,
     ) -> None:
+        self.timing = timing
         self.config, self.settings, self.clock, self.accept, self.hooks = config, settings, clock, accept, hooks
         self.client = FeishuClient(settings, egress, clock, hooks.background)
         self.pace = VENDOR_PACE if settings.vendor else NO_PACE  # limits are the vendor's, not of a test server
@@ -44,29 +64,58 @@ class FeishuChannel:
         self.self_id = ""
         self._asking: asyncio.Task[None] | None = None
         self._asked_at = float("-inf")
+        self._line: Line | None = None
+        self._presses: dict[str, None] = {}
 
     # ---- life
 
     async def start(self) -> None:
-        self.hooks.pulse.connection = "waiting"
         self._identify()
+        if self.config.mode == "webhook":
+            self.hooks.pulse.connection = "waiting"
+            return
+        socket = FeishuSocket(self.client, self.clock, self.handle, self._later)
+        line = Line(
+            name=self.config.name,
+            open=socket.open,
+            hear=socket.hear,
+            beat=lambda live: self._beat(line, socket, live),
+            pulse=self.hooks.pulse,
+            background=self.hooks.background,
+            timing=self.timing,
+        )
+        self._line = line
+        line.start()
 
     async def stop(self) -> None:
+        if self._line is not None:
+            await self._line.stop()
+            self._line = None
         if self._asking is not None:
             self._asking.cancel()
         self.hooks.pulse.connection = "off"
 
+    @staticmethod
+    async def _beat(line: Line, socket: FeishuSocket, live: ClientConnection) -> None:
+        await line.ping(live)
+        await socket.beat(live)
+
     # ---- in
 
     async def receive(self, request: RawRequest) -> RawResponse:
+        if self.config.mode != "webhook":
+            raise Conflict("feishu.not_callback")
         opened = open_request(request, self.settings, self.seal, self.clock.ms())
-        self.hooks.pulse.came_in()
         if isinstance(opened, Challenge):
+            self.hooks.pulse.came_in()
             return RawResponse(status=200, body=opened.answer())
         return RawResponse(status=200, body=orjson.dumps(await self.handle(opened)))
 
     async def handle(self, event: Event) -> dict[str, object]:
         """Accept one verified event; what the vendor is to be answered. Raises `Unavailable`: do not acknowledge."""
+        self.hooks.pulse.came_in()
+        if event.type == CARD:
+            return await self._pressed(event)
         if event.type in ("im.message.receive_v1", "message"):
             if not self.self_id:
                 self._identify()
@@ -76,6 +125,33 @@ class FeishuChannel:
             if message is not None:
                 await self.accept(message)
         return {}
+
+    async def _pressed(self, event: Event) -> dict[str, object]:
+        """Tell who decides about the button. The vendor waits three seconds; what takes longer goes on without it."""
+        if event.id in self._presses:
+            return {}
+        while len(self._presses) >= MOST_PRESSES:
+            self._presses.pop(next(iter(self._presses)))
+        self._presses[event.id] = None
+        click = click_of(event, self.config)
+        if click is None:
+            return {}
+        deciding = self.hooks.background.spawn(f"click {self.config.name}", self._decide(click))
+        try:
+            async with asyncio.timeout(CLICK_SECONDS):
+                return toast(await asyncio.shield(deciding))
+        except TimeoutError:
+            return {}
+
+    async def _decide(self, click: Click) -> str:
+        try:
+            return await self.hooks.clicked(click)
+        except AppError as error:
+            log.info("a pressed button had no effect: %s", error)
+            return ""
+
+    def _later(self, work: Coroutine[None, None, None]) -> None:
+        _ = self.hooks.background.spawn(f"feishu event {self.config.name}", work)
 
     # ---- out
 
@@ -113,7 +189,7 @@ class FeishuChannel:
         self.hooks.pulse.identified(identity.name)
 
     async def probe(self) -> list[ProbeResult]:
-        return await probe(self.client, self.clock)
+        return await probe(self.client, self.clock, self.config.mode, self.hooks.pulse)
 
 
 def build(config: BotConfig, egress: Egress, clock: Clock, accept: Accept, hooks: Hooks) -> FeishuChannel:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.fakes.feishu_cards import Cards
+from tests.fakes.feishu_gateway import Gateway
 from tests.fakes.quick_http import QuickServer, Request, Response, answer
 
 IDEMPOTENT_SECONDS = 3600
@@ -101,6 +102,7 @@ class FeishuServer:
         self._numbers = itertools.count(1)
         self._changed = asyncio.Event()
         self.cards = Cards(self)
+        self.gateway = Gateway(self)
         self.http = QuickServer(self.handle)
 
     @property
@@ -109,9 +111,11 @@ class FeishuServer:
 
     async def start(self, port: int = 0) -> FeishuServer:
         await self.http.start(port)
+        await self.gateway.start()
         return self
 
     async def stop(self) -> None:
+        await self.gateway.stop()
         await self.http.stop()
 
     async def until(self, ready: Callable[[], object], seconds: float = 10.0) -> None:
@@ -178,6 +182,8 @@ class FeishuServer:
         path = request.path
         if path == "/open-apis/auth/v3/tenant_access_token/internal":
             return self._token(request)
+        if path == "/callback/ws/endpoint":
+            return self.gateway.address(request)
         if hook := HOOK.fullmatch(path):
             return self._robot(hook[1], request)
         if path == "/_fake/messages":
@@ -236,6 +242,8 @@ class FeishuServer:
         return self._keep(app, to, "send", raw, request)
 
     def _reply(self, app: str, parent: str, request: Request) -> Response:
+        if parent == "om_zhixing_probe":
+            return self._refuse(request.path, 230001, "invalid message id")
         if parent in self.gone:
             return self._refuse(request.path, 230011, "The message was withdrawn.")
         try:

@@ -165,16 +165,23 @@ async def test_a_refused_card_is_said_as_text(channel: FeishuChannel, server: Fe
 
 
 async def test_the_probe_names_what_is_wrong(channel: FeishuChannel, server: FeishuServer) -> None:
-    found = await channel.probe()
-    assert [(p.name, p.status) for p in found] == [("token", "pass"), ("identity", "pass"), ("clock", "pass")]
-    assert found[1].params == {"identity": "Test bot"}
+    good = [(name, "pass", "") for name in ("token", "identity", "scopes", "clock")]
+    unheard = ("inbound", "unknown", "feishu.nothing_came")
+
+    async def found() -> list[tuple[str, str, str]]:
+        return [(p.name, p.status, p.code) for p in await channel.probe()]
+
+    assert await found() == [*good, unheard]
+    assert server.messages == []
+    server.fail("code", path="/reply", code=99991672)
+    assert (await found())[2:4] == [("scopes", "fail", "feishu.99991672"), ("clock", "unknown", "")]
     server.fail("code", path="bot/v3/info", code=99991401)
-    found = await channel.probe()
-    assert [(p.name, p.status, p.code) for p in found] == [
+    assert (await found())[:3] == [
         ("token", "pass", ""),
         ("identity", "fail", "feishu.99991401"),
-        ("clock", "unknown", ""),
+        ("scopes", "unknown", ""),
     ]
     server.apps["cli_test"] = "changed"
-    found = await channel.probe()
-    assert [(p.name, p.status) for p in found] == [("token", "fail"), ("identity", "unknown"), ("clock", "unknown")]
+    assert (await found())[:2] == [("token", "fail", "feishu.10014"), ("identity", "unknown", "")]
+    channel.hooks.pulse.came_in()
+    assert (await found())[-1] == ("inbound", "pass", "")
