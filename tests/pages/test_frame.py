@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from playwright.async_api import BrowserContext, Page, expect
+from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from tests.pages.conftest import OpenPage, Site, connected, sign_in
 
@@ -96,8 +96,11 @@ async def test_pages_carry_policy_and_fresh_nonce(signed_in_page: Page, ready_si
         assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-async def test_injected_script_does_not_run(signed_in_page: Page) -> None:
-    ran = await signed_in_page.evaluate(
+async def test_injected_script_does_not_run(ready_site: Site, browser: Browser) -> None:
+    page = await (await browser.new_context()).new_page()  # not watched: the policy's complaints are what is wanted
+    await sign_in(page, ready_site)
+    await connected(page)
+    ran = await page.evaluate(
         """async () => { window.hit = 0;
           document.body.insertAdjacentHTML('beforeend', '<img src="/none.png" onerror="window.hit=1">');
           const s = document.createElement('script'); s.textContent = 'window.hit=2'; document.body.append(s);

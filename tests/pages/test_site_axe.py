@@ -19,6 +19,8 @@ PAGES = (
     "/bots?add=1",
     "/bots?add=1&type=feishu",
     "/bots?add=1&type=dingtalk&mode=http",
+    "/bots?add=1&type=webhook",
+    "/bots/access",
     "/bots/hooks",
     "/bots/hooks?add=1",
     "/models",
