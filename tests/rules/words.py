@@ -17,6 +17,8 @@ SPEAKERS = {"t", "say", "_t", "_say"}
 KEY = re.compile(r"[a-z][a-z0-9_]*(\.[A-Za-z0-9_-]+)+")
 # What every raise of the class has among its parameters without naming it.
 GIVEN = {"Rejected": {"reason"}, "Lost": {"job"}}
+# Arguments that do not become parameters of the text.
+APART = {"field", "retry_after"}
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def _call(module: Module, node: ast.Call, errors: set[str], out: Wanted) -> None
         params = None if None in named else frozenset(str(n) for n in named)
         out.uses += [Use(where, text, params) for text in texts if KEY.fullmatch(text)]
     elif name in errors and node.args and node.args[0] in [a for a in node.args if isinstance(a, ast.Constant)]:
-        known = None if None in named else frozenset(str(n) for n in named) | GIVEN.get(name, set())
+        known = None if None in named else frozenset(str(n) for n in named - APART) | GIVEN.get(name, set())
         out.errors += [Use(where, f"error.{text}", known) for text in texts[:1]]
 
 
