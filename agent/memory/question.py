@@ -8,6 +8,7 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from agent.memory.dates import Span, spans
+from agent.memory.statements import asked_terms
 from agent.memory.tokens import asks_when, hashed, words
 
 # "did you suggest", "你推荐过": asks for what we said; "I told you", "我说过": for what the person said
@@ -53,7 +54,7 @@ def _edges(span: Span, zone: ZoneInfo) -> tuple[int, int, str]:
 def read_question(text: str, now: int, zone: ZoneInfo) -> Question:
     """Read a query. `now` (ms) is what "last month" counts from."""
     today = datetime.fromtimestamp(now / 1000, zone).date()
-    found = words(_ASKING.sub(" ", text)) or words(text)
+    found = (words(_ASKING.sub(" ", text)) or words(text)) + asked_terms(text)
     named = tuple(_edges(span, zone) for span in spans(text, today)[:8])
     return Question(
         text=text,

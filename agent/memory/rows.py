@@ -12,8 +12,9 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, select, update
 
 from agent.memory.base import MemoryScope
-from agent.memory.dates import date_terms
+from agent.memory.dates import date_terms, spans
 from agent.memory.fulltext import WordIndex
+from agent.memory.statements import SELF, attribute_terms, read_statement
 from agent.memory.tokens import pack, traits, words
 from storage.database import new_id
 from storage.tables.memory import MemoryRow, MemoryStoreRow, MemoryVector
@@ -25,6 +26,8 @@ vector_t = MemoryVector.__table__  # type: ignore[attr-defined]
 SITTING_MS = 4 * 3600 * 1000  # a longer silence ends a sitting
 LONGEST_TEXT = 20_000
 OURS = "assistant"
+FIRST_HAND = ("t0", "t1", "t2", "t3")  # labels of what a person said themselves; nothing else replaces a fact
+TIMELESS = ("birthday", "name", "phone", "email")  # a date in such a statement is not since when it holds
 PART = 500  # ids in one IN list
 
 
@@ -47,8 +50,20 @@ class NewRow:
     subject: str = ""
     attribute: str = ""
     valid_from: int | None = None
+    past: bool = False
     terms: bytes = b""
     traits: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Added:
+    """What became of a row. `fresh` is False if it had been kept before; `replaced` are rows that no longer hold."""
+
+    id: int
+    row: NewRow
+    sitting: int = 0
+    fresh: bool = True
+    replaced: tuple[int, ...] = ()
 
 
 def prepare(
@@ -79,6 +94,10 @@ def prepare(
     else:
         terms += [] if ours else words(speaker)
         terms += date_terms(datetime.fromtimestamp(at / 1000, zone).date())
+    since, past = at, False
+    if kind != "chunk" and not ours and label in FIRST_HAND:
+        since, past, subject, attribute = _stated(text, at, zone, subject, attribute, speaker_id or speaker)
+        terms += attribute_terms(attribute)
     return NewRow(
         kind=kind,
         text=text,
@@ -94,10 +113,31 @@ def prepare(
         sitting=sitting,
         subject=subject,
         attribute=attribute,
-        valid_from=at if kind not in ("turn", "chunk") else None,
+        valid_from=since if attribute or kind not in ("turn", "chunk") else None,
+        past=past,
         terms=pack(terms),
         traits=traits(text, ours=ours),
     )
+
+
+def _stated(
+    text: str, at: int, zone: ZoneInfo, subject: str, attribute: str, speaker: str
+) -> tuple[int, bool, str, str]:
+    """Since when it holds, whether it was over when it was said, and about what it is, where the text says so."""
+    stated = read_statement(text)
+    if stated is not None and not attribute:
+        subject, attribute = stated.subject, stated.attribute
+    if subject == SELF:
+        subject = f"by:{speaker}"
+    if not attribute:
+        return at, False, subject, attribute
+    past = stated is not None and stated.past
+    now = datetime.fromtimestamp(at / 1000, zone)
+    begun = [s.first for s in spans(text, now.date()) if s.first < now.date()] if stated is None or not past else []
+    if not begun or attribute in TIMELESS:
+        return at, past, subject, attribute
+    first = datetime.combine(max(begun), datetime.min.time(), zone)
+    return min(at, int(first.timestamp() * 1000)), past, subject, attribute
 
 
 def fact_place(text: str) -> str:
@@ -148,17 +188,15 @@ _LAST = (
 )
 
 
-def add_rows(
-    c: Connection, index: WordIndex, tenant: str, store: int, rows: Iterable[NewRow], now: int
-) -> list[tuple[int, NewRow, int, bool]]:
-    """Insert rows and index their words. Gives (id, row, sitting, fresh); a row kept before is not kept twice."""
-    out: list[tuple[int, NewRow, int, bool]] = []
+def add_rows(c: Connection, index: WordIndex, tenant: str, store: int, rows: Iterable[NewRow], now: int) -> list[Added]:
+    """Insert rows and index their words. A row kept before is not kept twice; what it replaces becomes history."""
+    out: list[Added] = []
     last: dict[str, tuple[int, int]] = {}  # session -> (sitting, at) of its last row
     words_of: list[tuple[int, int, bytes]] = []
     for row in rows:
         same = c.execute(_SAME, {"s": store, "k": row.kind, "o": row.source, "p": row.place}).first()
         if same is not None:
-            out.append((int(same.id), row, 0, False))
+            out.append(Added(id=int(same.id), row=row, fresh=False))
             continue
         sitting = row.sitting
         if sitting is None and row.kind == "turn" and row.session:
@@ -169,7 +207,7 @@ def add_rows(
             held = last.get(row.session)
             if held is not None and row.at - held[1] < SITTING_MS:
                 sitting = held[0]
-        values: dict[str, Any] = {name: getattr(row, name) for name in row.__dataclass_fields__}
+        values: dict[str, Any] = {name: getattr(row, name) for name in row.__dataclass_fields__ if name != "past"}
         values |= {"tenant": tenant, "store_id": store, "sitting": sitting, "created_at": now, "updated_at": now}
         number = new_id(c.execute(insert(memory_t), values))
         if sitting is None:
@@ -178,9 +216,49 @@ def add_rows(
         if row.session:
             last[row.session] = (sitting, row.at)
         words_of.append((store, number, row.terms))
-        out.append((number, row, sitting, True))
+        replaced = supersede(c, store, number, row) if row.attribute else ()
+        out.append(Added(id=number, row=row, sitting=sitting, replaced=replaced))
     index.add(c, words_of)
     return out
+
+
+def supersede(c: Connection, store: int, number: int, row: NewRow) -> tuple[int, ...]:
+    """Close what a new statement contradicts: rows about the same that began to hold before it.
+
+    The same said again replaces nothing. A late word about the past closes nothing newer: it is history itself,
+    ended by what came after.
+    """
+    mine = and_(
+        memory_t.c.store_id == store,
+        memory_t.c.subject == row.subject,
+        memory_t.c.attribute == row.attribute,
+        memory_t.c.superseded_by.is_(None),
+        memory_t.c.retracted_at.is_(None),
+        memory_t.c.id != number,
+    )
+    since = row.valid_from or row.at
+    columns = select(memory_t.c.id, memory_t.c.valid_from, memory_t.c.at, memory_t.c.text)
+    value = stated_value(row.text)
+    held = [o for o in c.execute(columns.where(mine)) if value is None or stated_value(o.text) != value]
+    later = [o for o in held if row.past or (o.valid_from or o.at) > since]
+    if later:
+        first = min(later, key=lambda o: int(o.valid_from or o.at))
+        close(c, [number], first.id, first.valid_from or first.at)
+        return (number,)
+    close(c, [o.id for o in held], number, since)
+    return tuple(o.id for o in held)
+
+
+def stated_value(text: str) -> str | None:
+    """What a text says of its subject, to see whether two say the same; None where that cannot be told."""
+    stated = read_statement(text)
+    return None if stated is None else stated.value.lower()
+
+
+def close(c: Connection, ids: Sequence[int], by: int, at: int) -> None:
+    """Make rows history."""
+    if ids:
+        c.execute(update(memory_t).where(memory_t.c.id.in_(ids)).values(superseded_by=by, valid_to=at))
 
 
 _COLUMNS = (
@@ -196,25 +274,29 @@ _COLUMNS = (
 )
 
 
-def current(documents: bool) -> Any:
-    """What ranking sees: pieces of documents, or what was said and the facts that hold now."""
-    if documents:
+def part_of(part: str) -> Any:
+    """The rows of one part of a memory: what was said and holds now (`talk`), what held once, or documents."""
+    if part == "documents":
         return memory_t.c.kind == "chunk"
+    if part == "history":
+        return and_(
+            memory_t.c.kind != "chunk", memory_t.c.superseded_by.is_not(None), memory_t.c.retracted_at.is_(None)
+        )
     return and_(memory_t.c.kind != "chunk", memory_t.c.superseded_by.is_(None), memory_t.c.retracted_at.is_(None))
 
 
-def count_rows(c: Connection, store: int, documents: bool) -> int:
+def count_rows(c: Connection, store: int, part: str) -> int:
     """How many rows a search of this memory looks at."""
     return int(
         c.execute(
-            select(func.count()).select_from(memory_t).where(and_(memory_t.c.store_id == store, current(documents)))
+            select(func.count()).select_from(memory_t).where(and_(memory_t.c.store_id == store, part_of(part)))
         ).scalar_one()
     )
 
 
-def load_rows(c: Connection, store: int, documents: bool, ids: Sequence[int] | None = None) -> list[Row[Any]]:
+def load_rows(c: Connection, store: int, part: str, ids: Sequence[int] | None = None) -> list[Row[Any]]:
     """Columns for ranking, in the order in which things were said."""
-    where = and_(memory_t.c.store_id == store, current(documents))
+    where = and_(memory_t.c.store_id == store, part_of(part))
     query = select(*_COLUMNS).where(where).order_by(memory_t.c.sitting, memory_t.c.id)
     if ids is None:
         return list(c.execute(query))
@@ -224,12 +306,12 @@ def load_rows(c: Connection, store: int, documents: bool, ids: Sequence[int] | N
     return sorted(out, key=lambda row: (row.sitting, row.id))
 
 
-def load_pooled(c: Connection, store: int, embedder: str) -> list[tuple[int, bytes]]:
-    """Packed pooled vectors of a memory."""
+def load_pooled(c: Connection, store: int, part: str, embedder: str) -> list[tuple[int, bytes]]:
+    """Packed pooled vectors of a part of a memory."""
     found = c.execute(
-        select(vector_t.c.memory_id, vector_t.c.pooled).where(
-            and_(vector_t.c.store_id == store, vector_t.c.embedder == embedder)
-        )
+        select(vector_t.c.memory_id, vector_t.c.pooled)
+        .select_from(vector_t.join(memory_t, memory_t.c.id == vector_t.c.memory_id))
+        .where(and_(memory_t.c.store_id == store, part_of(part), vector_t.c.embedder == embedder))
     )
     return [(int(row[0]), row[1]) for row in found if row[1]]
 

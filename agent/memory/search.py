@@ -19,7 +19,7 @@ from agent.memory.view import View
 if TYPE_CHECKING:
     from agent.memory.embedder import QueryVectors
 
-WORDS_FIT = 0.1  # share of the query's weight that a row must hold where there is nothing but words
+WORDS_FIT = 0.06  # share of the query's weight that a row must hold where there is nothing but words
 MEANING_FIT = 0.4  # MaxSim plus half that share: across languages what fits has 0.4 to 0.6, what does not 0.2 to 0.4
 
 
@@ -38,7 +38,7 @@ class Pass:
     """One memory after the first pass."""
 
     found: rank.Found
-    documents: bool
+    part: str
 
     @property
     def ids(self) -> list[int]:
@@ -62,12 +62,12 @@ def show(view: View, pooled: Sequence[tuple[int, bytes]], size: int) -> None:
         view.set_pooled({i: vectors[n] for n, (i, _) in enumerate(right)})
 
 
-def first(views: Sequence[tuple[View, bool]], q: Question, vectors: QueryVectors | None) -> list[Pass]:
+def first(views: Sequence[tuple[View, str]], q: Question, vectors: QueryVectors | None) -> list[Pass]:
     """Score all rows of each memory and choose those worth a closer look."""
     out = []
-    for view, documents in views:
+    for view, part in views:
         pooled = None if vectors is None else vectors.pooled
-        out.append(Pass(rank.first_pass(view.snapshot(), q, pooled, documents=documents), documents))
+        out.append(Pass(rank.first_pass(view.snapshot(), q, pooled, documents=part == "documents"), part))
     return out
 
 
@@ -96,11 +96,13 @@ def _ranked(one: Pass, q: Question, vectors: QueryVectors | None, tokens: Mappin
             nearest(vectors.tokens, [tokens.get(int(i), b"") for i in s.ids[found.candidates]]),
             vectors.weights,
         )
-    order, scores = rank.second_pass(found, q, near, told, documents=one.documents)
+    order, scores = rank.second_pass(found, q, near, told, documents=one.part == "documents")
     out: list[Hit] = []
     for place, score in zip(order[:most].tolist(), scores.tolist(), strict=False):
         row = int(found.candidates[place])
         why = {name: round(float(values[place]), 3) for name, values in found.parts.items()}
+        if one.part == "history":
+            why["history"] = 1.0
         late = 0.0 if near is None or np.isnan(near[place]).all() else why.get("meaning", 0.0)
         cover = float(found.cover[row])
         fit = late + cover / 2 - MEANING_FIT if late else cover - WORDS_FIT

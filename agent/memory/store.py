@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections import OrderedDict, deque
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,27 +14,31 @@ from sqlalchemy import Connection
 
 from agent.memory import rows as table
 from agent.memory.base import MemoryScope, Recalled
-from agent.memory.embedder import Embedder, load_embedder
+from agent.memory.embedder import Embedder
 from agent.memory.fulltext import Fts5Words, WordIndex
-from agent.memory.indexer import Indexer, Progress
+from agent.memory.indexer import Progress
+from agent.memory.keeper import Keeper
+from agent.memory.meaning import Meaning
 from agent.memory.question import read_question
-from agent.memory.rows import NewRow
+from agent.memory.rows import Added, NewRow
+from agent.memory.views import Views
 from storage.background import Background
 from storage.clock import Clock
 from storage.database import Database
-from storage.errors import Invalid, Unavailable
+from storage.errors import Invalid
 
 if TYPE_CHECKING:
     from agent.memory.search import Hit
     from agent.memory.view import View
 
-log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-MOST_QUEUED = 5_000
-MOST_AT_ONCE = 200
-MOST_IN_MEMORY = 60_000  # rows of all memories that are kept ready; the least used ones go first
 LONGEST_QUERY = 2_000
+_HISTORY = re.compile(
+    r"以前|曾经|之前|原来|过去|历史|改过|变过|一开始|最早|\b(?:used to|before|previous(?:ly)?|former(?:ly)?|history|"
+    r"originally|earlier|in the past|changed?)\b",
+    re.IGNORECASE,
+)
 
 
 class MemoryStore:
@@ -57,70 +60,52 @@ class MemoryStore:
         zone: str = "Asia/Shanghai",
         index: WordIndex | None = None,
     ) -> None:
-        self.db, self.clock, self.background, self.index_dir = db, clock, background, index_dir
-        self.wanted = wanted
-        self.embedder: Embedder | None = None
-        self.indexer: Indexer | None = None
-        self._loaded = asyncio.Event()
+        self.db, self.clock, self.background = db, clock, background
         self.zone = ZoneInfo(zone)
         self.index = index or Fts5Words()
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="memory")
-        self._queue: deque[tuple[MemoryScope, NewRow]] = deque()
-        self._flushing: asyncio.Task[None] | None = None
-        self._views: OrderedDict[tuple[int, bool], View] = OrderedDict()
         self._stores: dict[tuple[str, str, str], int] = {}
-        self._changed: dict[int, int] = {}  # memory -> how often it has changed since the start
+        self.views = Views(db, self.thread)
+        self.keeper = Keeper(db, clock, background, self.index, self.zone, self.thread, self._added)
+        self.meaning = Meaning(db, clock, background, index_dir, wanted, self.thread, self._embedded, self.views.clear)
 
     # ---- life
 
     async def start(self) -> None:
         """Make the word index where it is missing, and load the embedder behind. Quick."""
         await self.db.write(self.index.make)
-        self._loading = self.background.spawn("memory-load", self._load())
-
-    async def _load(self) -> None:
-        self.embedder = await self._thread(load_embedder, self.wanted, self.index_dir)
-        if self.embedder is not None:
-            log.info("memory uses %s", self.embedder.name)
-            self._views.clear()  # those made before have no vectors
-            self.indexer = Indexer(self.db, self.embedder, self._embedded)
-            self._indexing = self.background.spawn("memory-index", self.indexer.run())
-        self._loaded.set()
+        self.meaning.start()
 
     async def stop(self) -> None:
         """Write what waits and end the threads. Vectors that are missing are made after the next start."""
         await self.settle()
-        if self.indexer is not None:
-            self._indexing.cancel()
-            await asyncio.get_running_loop().run_in_executor(None, self.indexer.stop)
+        await self.meaning.stop()
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+    @property
+    def embedder(self) -> Embedder | None:
+        """The one that serves; None while it loads and where there is none."""
+        return self.meaning.embedder
 
     async def loaded(self) -> None:
         """Wait until the embedder is loaded, or known to be missing."""
-        await self._loaded.wait()
+        await self.meaning.loaded()
+
+    async def settle(self) -> None:
+        """Wait until everything said so far is in the database."""
+        await self.keeper.settle()
 
     async def indexed(self) -> None:
         """Wait until everything said so far has its vectors."""
         await self.settle()
-        await self._loaded.wait()
-        if self.indexer is not None:
-            await self.indexer.settle()
+        await self.meaning.settle()
 
     async def progress(self) -> Progress:
         """How far the vectors are; an empty name where words alone serve."""
-        if self.indexer is None:
-            return Progress("", 0, 0)
-        return await self.indexer.progress()
+        return await self.meaning.progress()
 
-    async def settle(self) -> None:
-        """Wait until everything said so far is in the database."""
-        while self._queue or self._flushing is not None:
-            if self._flushing is None:
-                self._flush_soon()
-            if self._flushing is not None:
-                await asyncio.wait([self._flushing], timeout=30)
-
-    async def _thread(self, fn: Callable[..., T], *args: Any) -> T:
+    async def thread(self, fn: Callable[..., T], *args: Any) -> T:
+        """Run a function in one of the search's threads."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, fn, *args)
 
     # ---- keeping
@@ -145,112 +130,18 @@ class MemoryStore:
         """
         if not text.strip():
             return
-        while len(self._queue) >= MOST_QUEUED:  # bounded: who keeps faster than the disk waits for it
-            self._flush_soon()
-            if self._flushing is not None:
-                await asyncio.wait([self._flushing], timeout=30)
-        said_by = speaker_id or ("" if speaker == table.OURS else scope.person)
         row = NewRow(
             kind="turn",
             text=text,
             speaker=speaker,
-            speaker_id=said_by,
+            speaker_id=speaker_id or ("" if speaker == table.OURS else scope.person),
             session=session,
             at=at,
             label=label,
             source=f"message:{message_id}",
             message_id=message_id,
         )
-        self._queue.append((scope, row))
-        self._flush_soon()
-
-    def _flush_soon(self) -> None:
-        if self._flushing is None and self._queue:
-            self._flushing = self.background.spawn("memory-keep", self._flush())
-            self._flushing.add_done_callback(self._flushed)
-
-    def _flushed(self, _task: asyncio.Task[None]) -> None:
-        self._flushing = None
-        if self._queue:
-            self._flush_soon()
-
-    async def _flush(self) -> None:
-        while self._queue:
-            some = [self._queue[i] for i in range(min(MOST_AT_ONCE, len(self._queue)))]
-            try:
-                ready = await self._thread(self._prepare, some)
-                await self._write(ready)
-            except Unavailable as error:
-                log.warning("memory waits for the database: %s", error)
-                await asyncio.sleep(1)
-                continue
-            for _ in some:
-                self._queue.popleft()
-
-    def _prepare(self, some: Sequence[tuple[MemoryScope, NewRow]]) -> list[tuple[MemoryScope, NewRow]]:
-        out: list[tuple[MemoryScope, NewRow]] = []
-        for scope, row in some:
-            made = table.prepare(
-                kind=row.kind,
-                text=row.text,
-                at=row.at,
-                label=row.label,
-                source=row.source,
-                zone=self.zone,
-                speaker=row.speaker,
-                speaker_id=row.speaker_id,
-                session=row.session,
-                place=row.place,
-                message_id=row.message_id,
-            )
-            out.append((scope, made))
-        return out
-
-    async def _write(self, ready: Sequence[tuple[MemoryScope, NewRow]]) -> list[int]:
-        now = self.clock.ms()
-        groups: dict[MemoryScope, list[NewRow]] = {}
-        for scope, row in ready:
-            groups.setdefault(scope, []).append(row)
-
-        def fn(c: Connection) -> list[tuple[MemoryScope, int, list[tuple[int, NewRow, int, bool]]]]:
-            out = []
-            for scope, some in groups.items():
-                kind, key = table.store_keys(scope)[0]
-                store = table.make_store(c, scope.tenant, kind, key, now)
-                out.append((scope, store, table.add_rows(c, self.index, scope.tenant, store, some, now)))
-            return out
-
-        ids: list[int] = []
-        for scope, store, added in await self.db.write(fn, durable=False):
-            kind, key = table.store_keys(scope)[0]
-            self._stores[(scope.tenant, kind, key)] = store
-            ids += [number for number, _, _, _ in added]
-            await self._extend(store, added)
-        return ids
-
-    async def _extend(self, store: int, added: Sequence[tuple[int, NewRow, int, bool]]) -> None:
-        """Show new rows to the views that are in memory, and to the indexer."""
-        self._changed[store] = self._changed.get(store, 0) + 1
-        for documents in (False, True):
-            view = self._views.get((store, documents))
-            fresh = [
-                _Kept(n, row, sitting) for n, row, sitting, new in added if new and (row.kind == "chunk") == documents
-            ]
-            if view is not None and fresh:
-                await self._thread(view.add, fresh)
-        if self.indexer is not None:
-            for _, _, sitting, new in added:
-                if new:
-                    self.indexer.mark(store, sitting)
-
-    async def _embedded(self, store: int, vectors: dict[int, bytes]) -> None:
-        from agent.memory.search import show
-
-        self._changed[store] = self._changed.get(store, 0) + 1
-        for documents in (False, True):
-            view = self._views.get((store, documents))
-            if view is not None and self.embedder is not None:
-                await self._thread(show, view, list(vectors.items()), self.embedder.size)
+        await self.keeper.queue(scope, row)
 
     async def remember(
         self,
@@ -263,8 +154,12 @@ class MemoryStore:
         kind: str = "fact",
         speaker: str = "",
         speaker_id: str = "",
+        subject: str = "",
+        attribute: str = "",
     ) -> int:
         """Keep a fact on request; found at once by words, soon by meaning. The same again gives the same id.
+
+        What it contradicts (the same subject and attribute) becomes history.
 
         Raises:
             Invalid: nothing to keep.
@@ -272,20 +167,22 @@ class MemoryStore:
         text = " ".join(text.split())
         if not text:
             raise Invalid("memory.empty", field="text")
-        row = await self._thread(
-            lambda: table.prepare(
-                kind=kind,
-                text=text,
-                at=at,
-                label=label,
-                source=source,
-                zone=self.zone,
-                speaker=speaker,
-                speaker_id=speaker_id or scope.person,
-                place=table.fact_place(text),
-            )
+        row = NewRow(
+            kind=kind,
+            text=text,
+            speaker=speaker,
+            speaker_id=speaker_id or scope.person,
+            session="",
+            at=at,
+            label=label,
+            source=source,
+            place=table.fact_place(text),
+            subject=subject,
+            attribute=attribute,
         )
-        return (await self._write([(scope, row)]))[0]
+        await self.keeper.settle()  # what was said before must be older
+        ready = await self.thread(self.keeper.prepared, row)
+        return (await self.keeper.write([(scope, ready)], durable=True))[0].id
 
     async def keep_pieces(
         self, scope: MemoryScope, document: int, pieces: Sequence[tuple[int, str, str]], *, label: str = "t5"
@@ -314,16 +211,17 @@ class MemoryStore:
                 for number, text, section in pieces
             ]
 
-        return await self._write(await self._thread(make))
+        return [one.id for one in await self.keeper.write(await self.thread(make))]
 
-    async def numbers(self, ids: Sequence[int]) -> dict[int, int]:
-        """Of rows by id: the message id of a turn, the number of a piece."""
+    async def _added(self, scope: MemoryScope, store: int, added: Sequence[Added]) -> None:
+        self._note_store(scope.tenant, *table.store_keys(scope)[0], store)
+        await self.views.add(store, added)
+        for sitting in {one.sitting for one in added if one.fresh}:
+            self.meaning.mark(store, sitting)
 
-        def fn(c: Connection) -> dict[int, int]:
-            found = table.some_rows(c, ids)
-            return {row.id: row.message_id or int(row.place or 0) for row in found}
-
-        return await self.db.read(fn)
+    async def _embedded(self, store: int, vectors: dict[int, bytes]) -> None:
+        if self.embedder is not None:
+            await self.views.embedded(store, vectors, self.embedder.size)
 
     # ---- finding
 
@@ -337,7 +235,7 @@ class MemoryStore:
         session: str = "",
         since: int = 0,
     ) -> list[Recalled]:
-        """The best matches, best first; empty where nothing fits.
+        """The best matches, best first; empty where nothing fits. What no longer holds only where it is asked for.
 
         Args:
             now: what "last month" counts from; the clock's time where it is 0.
@@ -373,37 +271,34 @@ class MemoryStore:
         query = query.strip()[:LONGEST_QUERY]
         if not query or limit < 1:
             return []
-        if self._queue:
+        if self.keeper.waiting:
             await self.settle()
+        embedder = self.embedder
+        parts = ("talk", "documents", "history") if _HISTORY.search(query) else ("talk", "documents")
         views = [
-            (view, documents)
-            for store in await self._scope_stores(scope)
-            for documents in (False, True)
-            if (view := await self._view(store, documents)) is not None
+            (view, part)
+            for store in await self.stores_of(scope)
+            for part in parts
+            if (view := await self.views.get(store, part, embedder)) is not None
         ]
         if not views:
             return []
-        question, vectors, passes = await self._thread(self._first, views, query, now or self.clock.ms())
+        question, vectors, passes = await self.thread(self._first, views, query, now or self.clock.ms(), embedder)
         tokens: dict[int, bytes] = {}
-        embedder = self.embedder
         if vectors is not None and vectors.tokens is not None and embedder is not None:
             wanted = [i for one in passes for i in one.ids]
             tokens = await self.db.read(lambda c: table.load_tokens(c, embedder.name, wanted))
-        return await self._thread(self._second, passes, question, vectors, tokens, limit)
+        return await self.thread(_second, passes, question, vectors, tokens, limit)
 
-    def _first(self, views: Sequence[tuple[View, bool]], query: str, now: int) -> Any:
+    def _first(self, views: Sequence[tuple[View, str]], query: str, now: int, embedder: Embedder | None) -> Any:
         from agent.memory import search
 
         question = read_question(query, now, self.zone)
-        vectors = None if self.embedder is None else self.embedder.query(query)
+        vectors = None if embedder is None else embedder.query(query)
         return question, vectors, search.first(views, question, vectors)
 
-    def _second(self, passes: Any, question: Any, vectors: Any, tokens: dict[int, bytes], limit: int) -> list[Hit]:
-        from agent.memory import search
-
-        return search.second(passes, question, vectors, tokens, limit)
-
-    async def _scope_stores(self, scope: MemoryScope) -> list[int]:
+    async def stores_of(self, scope: MemoryScope) -> list[int]:
+        """Numbers of the memories that a scope may see, as far as they exist; its own first if it exists."""
         keys = table.store_keys(scope)
         missing = [k for k in keys if (scope.tenant, *k) not in self._stores]
         if missing:
@@ -413,65 +308,42 @@ class MemoryStore:
 
             for k, number in (await self.db.read(fn)).items():
                 if number is not None:
-                    self._stores[(scope.tenant, *k)] = number
+                    self._note_store(scope.tenant, *k, number)
         return [self._stores[(scope.tenant, *k)] for k in keys if (scope.tenant, *k) in self._stores]
 
-    async def _view(self, store: int, documents: bool) -> View | None:
-        held = self._views.get((store, documents))
-        while held is None:
-            before, embedder = self._changed.get(store, 0), self.embedder
-            loaded, pooled = await self.db.read(lambda c, e=embedder: _load(c, store, documents, e))  # type: ignore[misc]
-            made = await self._thread(_make_view, loaded, pooled, 0 if embedder is None else embedder.size)
-            if self._changed.get(store, 0) == before and self.embedder is embedder:  # nothing came in meanwhile
-                held = self._views[(store, documents)] = made
-        self._views.move_to_end((store, documents))
-        while len(self._views) > 1 and sum(v.size + 50 for v in self._views.values()) > MOST_IN_MEMORY:
-            self._views.popitem(last=False)
-        return held if held.size else None
+    async def own_store(self, scope: MemoryScope) -> int | None:
+        """Number of the scope's own memory, if there is one."""
+        await self.stores_of(scope)
+        return self._stores.get((scope.tenant, *table.store_keys(scope)[0]))
 
-    def _drop_views(self, stores: Sequence[int]) -> None:
-        for store in stores:
-            self._changed[store] = self._changed.get(store, 0) + 1
-            for documents in (False, True):
-                self._views.pop((store, documents), None)
+    def _note_store(self, tenant: str, kind: str, key: str, number: int) -> None:
+        if len(self._stores) > 50_000:
+            self._stores.clear()
+        self._stores[(tenant, kind, key)] = number
+
+    # ---- forgetting
 
     async def forget(self, scope: MemoryScope, ids: list[int]) -> int:
         """Remove for good. Ids outside the scope's own memory count as absent. Returns how many were removed."""
         await self.settle()
-        own = (await self._scope_stores(scope))[:1]
+        own = await self.own_store(scope)
+        if own is None:
+            return 0
 
         def fn(c: Connection) -> int:
-            found = table.rows_in(c, own, ids)
+            found = table.rows_in(c, [own], ids)
             table.remove_rows(c, self.index, found)
             return len(found)
 
-        removed = await self.db.write(fn) if own else 0
-        self._drop_views(own)
+        removed = await self.db.write(fn)
+        self.views.drop([own])
         return removed
 
 
-class _Kept:
-    """A new row in the form in which views read rows."""
+def _second(passes: Any, question: Any, vectors: Any, tokens: dict[int, bytes], limit: int) -> list[Hit]:
+    from agent.memory import search
 
-    __slots__ = ("at", "id", "kind", "message_id", "session", "sitting", "speaker", "terms", "traits")
-
-    def __init__(self, number: int, row: NewRow, sitting: int) -> None:
-        self.id, self.kind, self.sitting, self.speaker = number, row.kind, sitting, row.speaker
-        self.at, self.traits, self.message_id, self.session = row.at, row.traits, row.message_id, row.session
-        self.terms = row.terms
-
-
-def _load(
-    c: Connection, store: int, documents: bool, embedder: Embedder | None
-) -> tuple[list[Any], list[tuple[int, bytes]]]:
-    pooled = table.load_pooled(c, store, embedder.name) if embedder is not None else []
-    return table.load_rows(c, store, documents), pooled
-
-
-def _make_view(loaded: Sequence[Any], pooled: Sequence[tuple[int, bytes]], size: int) -> View:
-    from agent.memory.search import make_view
-
-    return make_view(loaded, pooled, size)
+    return search.second(passes, question, vectors, tokens, limit)
 
 
 def build_memory(
@@ -481,6 +353,7 @@ def build_memory(
 
     Args:
         index_dir: folder for what is made from the database and can be made again.
-        embedder: `auto`, `pooled` (the bundled model without token vectors) or `none` (words alone).
+        embedder: `auto`, `pooled` (the bundled model without token vectors) or `none` (words alone); a choice made
+            on the page goes before it.
     """
     return MemoryStore(db, clock, background, index_dir, wanted=embedder)

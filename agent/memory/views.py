@@ -1,0 +1,116 @@
+"""Memories that are kept ready for searching. The least used go first; what is gone is made again from the database."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection
+
+from agent.memory import rows as table
+from agent.memory.embedder import Embedder
+from agent.memory.rows import Added, NewRow
+from storage.database import Database
+
+if TYPE_CHECKING:
+    from agent.memory.view import View
+
+PARTS = ("talk", "documents", "history")
+MOST_IN_MEMORY = 60_000  # rows of all views
+EACH = 50  # what an empty view counts
+
+
+def part_of(row: NewRow) -> str:
+    """The part of a memory to which a new row belongs."""
+    return "documents" if row.kind == "chunk" else "talk"
+
+
+class Kept:
+    """A new row in the form in which views read rows."""
+
+    __slots__ = ("at", "id", "kind", "message_id", "session", "sitting", "speaker", "terms", "traits")
+
+    def __init__(self, added: Added) -> None:
+        row = added.row
+        self.id, self.kind, self.sitting, self.speaker = added.id, row.kind, added.sitting, row.speaker
+        self.at, self.traits, self.message_id, self.session = row.at, row.traits, row.message_id, row.session
+        self.terms = row.terms
+
+
+class Views:
+    """A bounded number of views, by memory and part."""
+
+    def __init__(self, db: Database, run: Callable[..., Any]) -> None:
+        """`run` runs a function in one of the search's threads."""
+        self.db, self._run = db, run
+        self._held: OrderedDict[tuple[int, str], View] = OrderedDict()
+        self._changed: dict[int, int] = {}  # memory -> how often it has changed since the start
+
+    async def get(self, store: int, part: str, embedder: Embedder | None) -> View | None:
+        """A memory's part, loaded if need be; None if it is empty."""
+        held = self._held.get((store, part))
+        while held is None:
+            before = self._changed.get(store, 0)
+            loaded, pooled = await self.db.read(lambda c: _load(c, store, part, embedder))
+            held = await self._run(_make, loaded, pooled, 0 if embedder is None else embedder.size)
+            if self._changed.get(store, 0) != before:  # something came in meanwhile
+                held = None
+        self._held[(store, part)] = held
+        self._held.move_to_end((store, part))
+        while len(self._held) > 1 and sum(view.size + EACH for view in self._held.values()) > MOST_IN_MEMORY:
+            self._held.popitem(last=False)
+        return held if held.size else None
+
+    async def add(self, store: int, added: Sequence[Added]) -> None:
+        """Show new rows to the views that are held. What they replace leaves them."""
+        self._touch(store)
+        if any(one.replaced for one in added):
+            self.drop([store])
+            return
+        for part in PARTS:
+            view = self._held.get((store, part))
+            fresh = [Kept(one) for one in added if one.fresh and part_of(one.row) == part]
+            if view is not None and fresh:
+                await self._run(view.add, fresh)
+
+    async def embedded(self, store: int, vectors: dict[int, bytes], size: int) -> None:
+        """Show new vectors to the views that are held."""
+        self._touch(store)
+        for part in PARTS:
+            view = self._held.get((store, part))
+            if view is not None:
+                await self._run(_show, view, list(vectors.items()), size)
+
+    def drop(self, stores: Sequence[int]) -> None:
+        """Rows of these memories have changed or gone."""
+        for store in stores:
+            self._touch(store)
+            for part in PARTS:
+                self._held.pop((store, part), None)
+
+    def clear(self) -> None:
+        """Another embedder has taken over."""
+        self.drop([store for store, _ in list(self._held)])
+
+    def _touch(self, store: int) -> None:
+        if len(self._changed) > 100_000:
+            self._changed.clear()
+        self._changed[store] = self._changed.get(store, 0) + 1
+
+
+def _load(c: Connection, store: int, part: str, embedder: Embedder | None) -> tuple[list[Any], list[tuple[int, bytes]]]:
+    pooled = table.load_pooled(c, store, part, embedder.name) if embedder is not None else []
+    return table.load_rows(c, store, part), pooled
+
+
+def _make(loaded: Sequence[Any], pooled: Sequence[tuple[int, bytes]], size: int) -> View:
+    from agent.memory.search import make_view
+
+    return make_view(loaded, pooled, size)
+
+
+def _show(view: View, pooled: Sequence[tuple[int, bytes]], size: int) -> None:
+    from agent.memory.search import show
+
+    show(view, pooled, size)
