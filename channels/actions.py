@@ -106,7 +106,7 @@ class BotActions:
         await self.bots.drop(who.tenant, name)
 
     async def pause(self, who: Principal, name: str) -> BotRow:
-        """Stop accepting messages for a bot; accepted ones are answered once it goes on. Right: bot.manage.
+        """Stop accepting messages for a bot; accepted ones are still answered. Right: bot.manage.
 
         Safe to repeat: a second call changes and audits nothing. Raises `NotFound`; `Conflict` (managed by a file).
         """

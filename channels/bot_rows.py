@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, and_, delete, insert, select, update
 
 from channels.access import access_t
 from channels.bot_draft import BotDraft, fields_of, moved, need
-from channels.manifests import manifest_of
+from channels.manifests import MANIFESTS
 from channels.registry import bot_t, state_t
 from storage.audit import Audit
 from storage.clock import Clock
@@ -76,21 +76,19 @@ class BotRows:
     def tails(self, c: Connection, tenant: str, kept: Kept) -> dict[str, str]:
         """Names of the secrets that are kept, with their last characters."""
         found: dict[str, str] = {}
-        for spec in manifest_of(kept.type).fields:
-            if spec.kind == "secret":
-                tail = self.vault.tail(c, tenant, secret_name(kept.id, spec.name))
-                if tail is not None:
-                    found[spec.name] = tail
+        for name in secret_fields(kept.type):
+            tail = self.vault.tail(c, tenant, secret_name(kept.id, name))
+            if tail is not None:
+                found[name] = tail
         return found
 
     def secrets(self, c: Connection, tenant: str, kept: Kept) -> dict[str, str]:
         """The kept secrets, opened."""
         found: dict[str, str] = {}
-        for spec in manifest_of(kept.type).fields:
-            if spec.kind == "secret":
-                value = self.vault.open(c, tenant, secret_name(kept.id, spec.name))
-                if value is not None:
-                    found[spec.name] = value
+        for name in secret_fields(kept.type):
+            value = self.vault.open(c, tenant, secret_name(kept.id, name))
+            if value is not None:
+                found[name] = value
         return found
 
     def staying(self, c: Connection, tenant: str, kept: Kept, draft: BotDraft) -> frozenset[str]:
@@ -139,9 +137,8 @@ class BotRows:
 
     def drop(self, c: Connection, who: Principal, kept: Kept) -> None:
         """Remove a bot with its secrets, its state and its list of people. What was said stays."""
-        for spec in manifest_of(kept.type).fields:
-            if spec.kind == "secret":
-                self.vault.remove(c, who.tenant, secret_name(kept.id, spec.name))
+        for name in secret_fields(kept.type):
+            self.vault.remove(c, who.tenant, secret_name(kept.id, name))
         c.execute(delete(access_t).where(access_t.c.bot_id == kept.id))
         c.execute(delete(state_t).where(state_t.c.bot_id == kept.id))
         c.execute(delete(bot_t).where(bot_t.c.id == kept.id))
@@ -204,6 +201,12 @@ class BotRows:
             after |= {"secrets_replaced": sorted(new), "secrets_removed": gone}
         self.audit.record(c, who, "bot.update", draft.name, before=old.told(), after=after)
         return True
+
+
+def secret_fields(type: str) -> list[str]:
+    """Names of a type's secrets; none for a type that this version no longer knows."""
+    manifest = MANIFESTS.get(type)
+    return [spec.name for spec in manifest.fields if spec.kind == "secret"] if manifest is not None else []
 
 
 def secret_name(bot: int, field: str) -> str:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, and_, func, select
 from channels.access import access_t
 from channels.bot_rows import BotRows, Kept
 from channels.hooks import Pulse
-from channels.manifests import manifest_of
+from channels.manifests import MANIFESTS
 from channels.registry import Bots, state_t
 from storage.ledger import job_t
 
@@ -110,7 +110,8 @@ def bot_view(c: Connection, tenant: str, rows: BotRows, bots: Bots, now: int, on
 
 def callback_of(kept: Kept) -> str:
     """The path that the vendor calls, for modes that it calls."""
-    if not manifest_of(kept.type).receives or kept.mode not in ("webhook", "http", "callback"):
+    manifest = MANIFESTS.get(kept.type)
+    if manifest is None or not manifest.receives or kept.mode not in ("webhook", "http", "callback"):
         return ""
     return f"/webhooks/{kept.type}/{quote(kept.name)}"
 

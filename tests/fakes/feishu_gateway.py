@@ -89,7 +89,7 @@ def unpack(raw: bytes) -> Frame:
             frame.numbers[number] = value
         elif number == 5:
             pair = dict(_read(value))
-            frame.headers[bytes(pair[1]).decode()] = bytes(pair[2]).decode()  # type: ignore[arg-type]
+            frame.headers[bytes(pair[1]).decode()] = bytes(pair[2]).decode()
         elif number == 8:
             frame.payload = value
     assert set(frame.numbers) == {1, 2, 3, 4}, "a required field is missing"

@@ -205,9 +205,13 @@ async def test_pause_and_resume_are_told_once(actions: BotActions, server: Feish
     await actions.save(ADMIN, draft(server))
     assert (await actions.pause(ADMIN, "hr-bot")).paused
     assert (await actions.pause(ADMIN, "hr-bot")).paused
-    assert actions.bots.channel("main", "hr-bot") is None
+    config = actions.bots.config("main", "hr-bot")
+    assert config is not None
+    assert config.paused
     assert not (await actions.resume(ADMIN, "hr-bot")).paused
-    assert actions.bots.channel("main", "hr-bot") is not None
+    config = actions.bots.config("main", "hr-bot")
+    assert config is not None
+    assert not config.paused
     assert await audited(actions) == [(f"bot.{act}", "hr-bot") for act in ("create", "pause", "resume")]
 
 
@@ -221,6 +225,24 @@ async def test_a_removed_bot_leaves_no_secret_and_nobody_let_in(actions: BotActi
     assert left == [[], []]
     with pytest.raises(NotFound):
         await actions.remove(ADMIN, "hr-bot")
+
+
+async def test_a_bot_of_a_type_that_is_gone_can_be_seen_and_removed(actions: BotActions) -> None:
+    row = {
+        "tenant": "main",
+        "name": "old",
+        "type": "pager",
+        "mode": "x",
+        "settings": "{}",
+        "managed_by": "",
+        "model": "",
+    }
+    await actions.db.write(lambda c: c.execute(insert(bot_t), row | {"created_at": 1, "updated_at": 1}))
+    await actions.bots.reload("main", "old")
+    (found,) = await actions.list(ADMIN)
+    assert (found.type, found.connection, found.last_error, found.secrets) == ("pager", "off", "bot.type", {})
+    await actions.remove(ADMIN, "old")
+    assert await actions.list(ADMIN) == []
 
 
 # ---- tried out

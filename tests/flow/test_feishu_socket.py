@@ -193,7 +193,7 @@ async def test_a_half_open_connection_is_replaced(server: FeishuServer) -> None:
     bench = Bench(server, ping=0.02, silence=0.1)
     await bench.channel.start()
     await bench.connected()
-    bench.gateway.sockets[-1].transport.pause_reading()  # type: ignore[attr-defined]
+    bench.gateway.sockets[-1].transport.pause_reading()
     await bench.connected(2)
     assert bench.pulse.last_error == "line.silent"
     await bench.close()
