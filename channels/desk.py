@@ -32,13 +32,15 @@ class Window:
         self.count, self.seconds = count, seconds
         self.taken: deque[float] = deque()
 
-    def take(self, now: float) -> float:
-        """Take the next place; seconds until it comes."""
-        at = now
+    def wait(self, now: float) -> float:
+        """Seconds until the next place is free."""
+        return max(0.0, self.taken[0] + self.seconds - now) if len(self.taken) == self.count else 0.0
+
+    def take(self, now: float) -> None:
+        """Use a place."""
         if len(self.taken) == self.count:
-            at = max(now, self.taken.popleft() + self.seconds)
-        self.taken.append(at)
-        return at - now
+            self.taken.popleft()
+        self.taken.append(now)
 
 
 def backoff(fails: int) -> float:
@@ -52,7 +54,7 @@ class Desk:
     def __init__(self, clock: Clock, nap: Nap, most_at_once: int) -> None:
         self.clock, self._nap = clock, nap
         self._slots = asyncio.Semaphore(most_at_once)
-        self._trial = asyncio.Lock()
+        self._trial, self._queue = asyncio.Lock(), asyncio.Lock()
         self._woken = asyncio.Event()
         self._pace: Pace | None = None
         self._all: Window | None = None
@@ -62,9 +64,11 @@ class Desk:
 
     # ---- waiting
 
-    async def rest(self, seconds: float) -> None:
-        """Wait, at most until the bot was changed."""
-        await self._nap(seconds, self._woken)
+    async def rest(self, seconds: float) -> bool:
+        """Wait, at most until the bot was changed. True if it was."""
+        woken = self._woken
+        await self._nap(seconds, woken)
+        return woken.is_set()
 
     def wake(self) -> None:
         """The bot was started, replaced or stopped: what waits looks again, and earlier failures are forgotten."""
@@ -75,35 +79,47 @@ class Desk:
 
     # ---- turns
 
-    async def pace(self, lane: str, pace: Pace) -> None:
-        """Wait for the next place that the vendor's limits leave to this conversation."""
-        if pace != self._pace:
-            self._pace = pace
-            self._all = Window(pace.count, pace.seconds) if pace.count else None
-            self._lanes.clear()
-        if pace.per_lane_count:
-            window = self._lanes.pop(lane, None) or Window(pace.per_lane_count, pace.per_lane_seconds)
-            self._lanes[lane] = window
-            if len(self._lanes) > MOST_LANES:
-                self._lanes.popitem(last=False)
-            wait = window.take(self.clock.monotonic())
-            if wait > 0:
-                await self.rest(wait)
-        if self._all is not None:
-            wait = self._all.take(self.clock.monotonic())
-            if wait > 0:
-                await self.rest(wait)
-
     @asynccontextmanager
-    async def turn(self, lane: str) -> AsyncIterator[bool]:
-        """A place among those who send. False: a pause was asked for meanwhile, try again later."""
+    async def turn(self, lane: str, pace: Pace) -> AsyncIterator[bool]:
+        """A place among those who send, when the vendor's limits leave one. False: to wait was asked for meanwhile."""
+        window = self._window(lane, pace)
+        while window is not None and (wait := window.wait(self.clock.monotonic())) > 0:
+            _ = await self.rest(wait)
         async with self._slots:
             if self.fails:
                 async with self._trial:
                     if self.fails:
-                        yield not self.held(lane)
+                        yield await self._placed(lane, window)
                         return
-            yield not self.held(lane)
+            yield await self._placed(lane, window)
+
+    async def _placed(self, lane: str, window: Window | None) -> bool:
+        """Take the place at the moment of sending; nobody else takes one of this conversation's meanwhile."""
+        if self._all is not None:
+            async with self._queue:
+                while (wait := self._all.wait(self.clock.monotonic())) > 0:
+                    _ = await self.rest(wait)
+                if self.held(lane):
+                    return False
+                self._all.take(self.clock.monotonic())
+        elif self.held(lane):
+            return False
+        if window is not None:
+            window.take(self.clock.monotonic())
+        return True
+
+    def _window(self, lane: str, pace: Pace) -> Window | None:
+        if pace != self._pace:
+            self._pace = pace
+            self._all = Window(pace.count, pace.seconds) if pace.count else None
+            self._lanes.clear()
+        if not pace.per_lane_count:
+            return None
+        window = self._lanes.pop(lane, None) or Window(pace.per_lane_count, pace.per_lane_seconds)
+        self._lanes[lane] = window
+        if len(self._lanes) > MOST_LANES:
+            self._lanes.popitem(last=False)
+        return window
 
     def held(self, lane: str) -> float:
         """Seconds for which this conversation, or the whole bot, is to wait."""

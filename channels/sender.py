@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from channels.base import Channel
 from channels.desk import Desk, Nap, backoff, nap
+from channels.files import shelf
 from channels.registry import Bots
 from storage.background import Background
 from storage.clock import Clock
@@ -177,7 +178,7 @@ class Sender:
                 if self.bots.config(row.tenant, row.bot) is None:
                     await self._end(task, "failed", "delivery.no_bot", row.bot)
                     return ()
-                await desk.rest(LONGEST_WAIT)  # it could not start; an admin mends that
+                _ = await desk.rest(LONGEST_WAIT)  # it could not start; an admin mends that
                 task.next_at = 0
                 continue
             if task.maybe and not (channel.idempotent and self.clock.ms() - row.committed_at < SAME_KEY_FOR):
@@ -185,37 +186,40 @@ class Sender:
                 return ()
             wait = max(desk.held(row.lane), (task.next_at - self.clock.ms()) / 1000)
             if wait > 0:
-                await desk.rest(min(wait, LONGEST_WAIT))
+                if await desk.rest(min(wait, LONGEST_WAIT)):
+                    task.next_at = 0  # what was wrong may be mended
                 continue
+            parts = await self._parts(task, channel)
+            if len(parts) > 1:
+                return parts
             if task.out is None:
-                task.out = Outgoing.from_json(row.payload)
-                parts = await self._split(task, channel, task.out)
-                if parts is None:
-                    continue
-                if len(parts) > 1:
-                    return parts
-            await desk.pace(row.lane, channel.pace)
-            async with desk.turn(row.lane) as free:
+                continue
+            async with desk.turn(row.lane, channel.pace) as free:
                 if not free or self._stopping or self.bots.channel(row.tenant, row.bot) is not channel:
                     continue
                 if await self._attempt(task, channel, desk, task.out):
                     return ()
         return ()
 
-    async def _split(self, task: _Task, channel: Channel, out: Outgoing) -> Sequence[DeliveryView] | None:
-        """The delivery or its parts; None if the database does not answer now."""
+    async def _parts(self, task: _Task, channel: Channel) -> Sequence[DeliveryView]:
+        """The delivery's parts where it is too long for one message, made before its first attempt."""
         row = task.row
-        if task.maybe or row.attempts:
-            return (row,)
-        pieces = channel.split(out)
-        if len(pieces) < 2:
-            return (row,)
-        try:
-            return await self.outbox.split(row, pieces)
-        except Unavailable as error:
-            log.warning("delivery %s waits: %s", row.id, error)
-            task.out, task.next_at = None, self.clock.ms() + 1000
-            return None
+        if task.out is not None:
+            return ()
+        out = Outgoing.from_json(row.payload)
+        pieces = () if task.maybe or row.attempts else channel.split(out)
+        if len(pieces) > 1:
+            try:
+                return await self.outbox.split(row, pieces)
+            except Unavailable as error:
+                log.warning("delivery %s waits: %s", row.id, error)
+                task.next_at = self.clock.ms() + 1000
+                return ()
+        if out.files and row.conversation_id is not None:  # named below the workspace; read below all workspaces
+            folder = shelf(row.tenant, row.conversation_id)
+            out = replace(out, files=tuple(f"{folder}/{path}" for path in out.files))
+        task.out = out
+        return ()
 
     async def _attempt(self, task: _Task, channel: Channel, desk: Desk, out: Outgoing) -> bool:
         """Send once. True if the delivery has ended."""
@@ -295,7 +299,7 @@ class Sender:
                 log.warning("what became of delivery %s is not written yet: %s", row.id, error)
                 if self._stopping:
                     return None
-                await self._desk(row).rest(1.0)
+                _ = await self._desk(row).rest(1.0)
 
     def _tell(self, row: DeliveryView, status: str) -> None:
         if row.conversation_id is None:
