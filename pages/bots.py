@@ -87,6 +87,8 @@ def _live(v: Visitor, place: Markup, row: BotRow) -> None:
         with box("bar"):
             bot_state(v, row)
         bot_facts(v, row)
+        if row.asking and v.who.may("bot.manage"):
+            link(v.t("bots.asking", n=row.asking), f"/bots/access?bot={quote(row.name)}", "small pri")
 
 
 def _card(panel: Panel, v: Visitor, bots: BotActions, row: BotRow, show: Redraw) -> Markup:
@@ -118,8 +120,6 @@ def _buttons(panel: Panel, v: Visitor, bots: BotActions, row: BotRow, result: Ma
     async def push() -> None:
         _push(panel, v, bots, row)
 
-    if row.asking:
-        link(v.t("bots.asking", n=row.asking), f"/bots/access?bot={quote(row.name)}", "small pri")
     button(v.t("bots.test"), panel.act(v, probe), "small", aria_label=f"{v.t('bots.test')}: {row.name}")
     button(v.t("bots.push"), panel.act(v, push), "small", aria_label=f"{v.t('bots.push')}: {row.name}")
     if row.managed_by:
