@@ -24,6 +24,7 @@ from storage.errors import AppError, OutcomeUnknown, Rejected, Throttled, Unavai
 
 EARLY = 600.0  # below 30 minutes the vendor hands out a new token while the old one still works
 TOKEN_PATH = "/open-apis/auth/v3/tenant_access_token/internal"  # noqa: S105 - an address
+SAME_CALL_MS = 3_000
 LINE_PATH = "/callback/ws/endpoint"
 LINE_URL = re.compile(r"wss?://[!-~]{1,2000}", re.ASCII)
 JSON = {"content-type": "application/json; charset=utf-8"}
@@ -36,6 +37,14 @@ class Identity:
     open_id: str
     name: str
     active: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Posted:
+    """A message at Feishu. `again`: its key had been used before, so nothing was said now."""
+
+    id: str
+    again: bool = False
 
 
 class FeishuClient:
@@ -52,25 +61,40 @@ class FeishuClient:
     # ---- messages
 
     async def send(self, body: Body, address: Address, key: str, written: Callable[[], None] | None = None) -> Receipt:
+        """As `post`, for who needs the receipt only."""
+        return Receipt(vendor_id=(await self.post(body, address, key, written)).id)
+
+    async def post(self, body: Body, address: Address, key: str, written: Callable[[], None] | None = None) -> Posted:
         """Reply, or write to a chat or person. `key` makes a repeated call within an hour harmless.
 
         Raises:
             Throttled, Unavailable, Rejected, OutcomeUnknown: see `channels.base.Channel.send`.
         """
-        uuid = key if len(key) <= 50 else hashlib.sha256(key.encode()).hexdigest()[:48]
-        raw: dict[str, object] = {"msg_type": body.kind, "content": body.content, "uuid": uuid}
+        raw: dict[str, object] = {"msg_type": body.kind, "content": body.content, "uuid": uuid_of(key, address)}
+        began = self.clock.ms()
         if address.message:
             if address.thread:
                 raw["reply_in_thread"] = True
             path = f"/open-apis/im/v1/messages/{address.message}/reply"
             try:
-                return _receipt(await self.call("POST", path, raw, written=written))
+                return self._posted(await self.call("POST", path, raw, written=written), body, began)
             except Rejected as error:
                 if error.code not in GONE or not address.to:
                     raise
                 raw.pop("reply_in_thread", None)
         path = f"/open-apis/im/v1/messages?receive_id_type={address.id_type}"
-        return _receipt(await self.call("POST", path, {"receive_id": address.to, **raw}, written=written))
+        raw = {"receive_id": address.to, **raw}
+        return self._posted(await self.call("POST", path, raw, written=written), body, began)
+
+    def _posted(self, data: Mapping[str, object], body: Body, began: int) -> Posted:
+        message = data.get("message_id")
+        if not isinstance(message, str) or not message:
+            raise OutcomeUnknown("feishu.no_receipt")
+        kind, created = data.get("msg_type"), str(data.get("create_time", ""))
+        again = isinstance(kind, str) and kind != body.kind
+        if created.isascii() and created.isdigit():
+            again = again or int(created) < began + (self.skew or 0) * 1000 - SAME_CALL_MS
+        return Posted(id=message, again=again)
 
     async def identity(self) -> Identity:
         """Ask who we are; needs no scope."""
@@ -260,8 +284,12 @@ def fault_of(code: int, raw: Mapping[str, object], answer: httpx.Response) -> Ap
     return fault(code, str(raw.get("msg") or raw.get("StatusMessage") or ""), answer.headers)
 
 
-def _receipt(data: Mapping[str, object]) -> Receipt:
-    message = data.get("message_id")
-    if not isinstance(message, str) or not message:
-        raise OutcomeUnknown("feishu.no_receipt")
-    return Receipt(vendor_id=message)
+def uuid_of(key: str, address: Address) -> str:
+    """The vendor's idempotency key, 50 characters at most.
+
+    It also names who is written to: another installation with the same app may count its jobs from one as well.
+    """
+    place = f"{address.message}\n{address.to}"
+    if len(key) > 30:
+        return hashlib.sha256(f"{key}\n{place}".encode()).hexdigest()[:48]
+    return f"{key}.{hashlib.sha256(place.encode()).hexdigest()[:12]}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,20 +13,23 @@ import orjson
 from channels.base import Accept, BotConfig, Pace, ProbeResult, RawRequest, RawResponse
 from channels.feishu import render
 from channels.feishu.address import Address
-from channels.feishu.client import FeishuClient
+from channels.feishu.cardkit import CardKit
+from channels.feishu.client import FeishuClient, Posted
 from channels.feishu.inbound import inbound
 from channels.feishu.press import CARD, click_of, toast
 from channels.feishu.probe import probe
 from channels.feishu.seal import Seal
 from channels.feishu.settings import FeishuSettings, settings_of
 from channels.feishu.socket import FeishuSocket
+from channels.feishu.stream import CardStreams, StreamPace, key_of
+from channels.feishu.typing import TypingSigns
 from channels.feishu.wire import Challenge, Event, open_request
 from channels.hooks import Click, Hooks
 from channels.line import Line, Timing
 from security.egress import Egress
 from storage.clock import Clock
 from storage.envelope import Outgoing, Receipt
-from storage.errors import AppError, Conflict, Rejected
+from storage.errors import AppError, Conflict, Invalid, Rejected
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
@@ -39,6 +43,7 @@ REFUSED_CARD = frozenset({"feishu.230099", "feishu.230001", "feishu.230025"})
 IDENTITY_AGAIN = 30.0
 CLICK_SECONDS = 2.0
 MOST_PRESSES = 2_000
+JOB = re.compile(r"([0-9]{1,18})-0(?:\.0)?")  # key of a job's first message, or of the first piece of it
 
 
 class FeishuChannel:
@@ -55,6 +60,7 @@ class FeishuChannel:
         accept: Accept,
         hooks: Hooks,
         timing: Timing | None = None,
+        stream_pace: StreamPace | None = None,
     ) -> None:
         self.timing = timing
         self.config, self.settings, self.clock, self.accept, self.hooks = config, settings, clock, accept, hooks
@@ -66,6 +72,12 @@ class FeishuChannel:
         self._asked_at = float("-inf")
         self._line: Line | None = None
         self._presses: dict[str, None] = {}
+        stream_pace = stream_pace or StreamPace()
+        self._typing = TypingSigns(self.client, hooks.background, stream_pace.first)
+        self._cards: CardStreams | None = None
+        if settings.stream:
+            kit = CardKit(self.client, clock)
+            self._cards = CardStreams(self.client, kit, hooks.background, stream_pace)
 
     # ---- life
 
@@ -93,6 +105,9 @@ class FeishuChannel:
             self._line = None
         if self._asking is not None:
             self._asking.cancel()
+        self._typing.stop()
+        if self._cards is not None:
+            await self._cards.stop()
         self.hooks.pulse.connection = "off"
 
     @staticmethod
@@ -159,16 +174,56 @@ class FeishuChannel:
         return render.split(out)
 
     async def send(self, out: Outgoing, address: str, key: str, written: Callable[[], None]) -> Receipt:
-        where, body = Address.from_json(address), render.render(out)
+        where = Address.from_json(address)
+        job = JOB.fullmatch(key)
+        if job:
+            self._typing.end(int(job[1]))
+        if job and self._cards is not None and not out.files:
+            key = key_of(int(job[1]))
+            shown = await self._cards.finish(int(job[1]), out, written)
+            if shown:
+                self.hooks.pulse.went_out()
+                return Receipt(vendor_id=shown)
+            if shown is not None:
+                key = f"{key}.m"
+        posted = await self._post(out, where, key, written)
+        if job and self._cards is not None and posted.again and not out.files:
+            await self._cards.adopt(posted, out)
+        self.hooks.pulse.went_out()
+        return Receipt(vendor_id=posted.id)
+
+    async def _post(self, out: Outgoing, where: Address, key: str, written: Callable[[], None]) -> Posted:
+        body = render.render(out)
         try:
-            receipt = await self.client.send(body, where, key, written)
+            return await self.client.post(body, where, key, written)
         except Rejected as error:
             if body.kind == "text" or error.code not in REFUSED_CARD:
                 raise
             # surely refused, so nothing is said twice; the other key keeps a repeated fallback harmless too
-            receipt = await self.client.send(render.plain(out), where, f"{key}.t", written)
-        self.hooks.pulse.went_out()
-        return receipt
+            return await self.client.post(render.plain(out), where, f"{key}.t", written)
+
+    # ---- an answer while it is written
+
+    @property
+    def streams(self) -> bool:
+        """True: if not by a growing card, then a sign under the question tells that an answer comes."""
+        return True
+
+    def begin(self, job: int, address: str, text: Callable[[], str]) -> None:
+        """A job has begun; `text` tells what is there so far. Returns at once."""
+        try:
+            where = Address.from_json(address)
+        except Invalid:
+            return  # a job that no message of ours began
+        self._typing.begin(job, where)
+        if self._cards is not None:
+            self._cards.begin(job, where, text)
+
+    async def abandon(self, job: int) -> None:
+        """The job ended and says nothing."""
+        self._typing.end(job)
+        if self._cards is not None:
+            await self._cards.abandon(job)
 
     # ---- proof
 
