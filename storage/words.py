@@ -16,7 +16,7 @@ class Words:
             lang: gettext.translation("zhixing", folder, [lang], fallback=True) for lang in LANGS
         }
 
-    def say(self, lang: str, key: str, **params: object) -> str:
+    def say(self, lang: str, key: str, /, **params: object) -> str:
         """The text for `key`; English if the language is unknown; the key itself if there is no text."""
         catalogue = self._catalogues.get(lang) or self._catalogues["en"]
         text = catalogue.gettext(key)
