@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 PROCESSING, WRITING, FINISHED, FAILED = "1", "2", "3", "5"
 MOST_CARDS = 2000
+LONGEST = 900.0  # seconds that a card is shown; longer than any job runs
 
 
 class _Delivered(BaseModel):
@@ -142,9 +143,12 @@ class _Card:
         """Open, then show what is there, until stopped. Errors end the showing; the ending is `finish`'s."""
         try:
             self.opened = await self._opened(to)
-            while not self.stop.is_set():
-                await self._wait()
-                await self._show()
+            async with asyncio.timeout(LONGEST):
+                while not self.stop.is_set():
+                    await self._wait()
+                    await self._show()
+        except TimeoutError:
+            return
         except AppError as error:
             log.info("card %s is shown no further: %s", self.track, error)
 
@@ -197,6 +201,8 @@ class Cards:
 
     def begin(self, job: int, to: Address, text: Callable[[], str]) -> None:
         """Open a card for a job and show its text as it grows. Returns at once; once for each job."""
+        if len(self._open) >= MOST_CARDS:
+            self._open = {n: known for n, known in self._open.items() if not known[1].done()}
         if job in self._open or len(self._open) >= MOST_CARDS:
             return
         card = _Card(self.calls, self.track(job), text)

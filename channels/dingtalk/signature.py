@@ -53,7 +53,7 @@ class Uses:
     def __init__(self, most: int = MOST_REMEMBERED) -> None:
         self._most, self._floor = most, 0
         self._requests: dict[int, int] = {}
-        self._messages: dict[int, set[str]] = {}
+        self._messages: dict[int, set[int]] = {}  # hashes: whole ids would take ten times the memory
 
     def request(self, timestamp: int, now: int) -> None:
         """Count a verified request, before its body is parsed.
@@ -78,9 +78,9 @@ class Uses:
             Throttled: too many.
         """
         seen = self._messages.setdefault(timestamp, set())
-        if msg_id not in seen and len(seen) >= MOST_MESSAGES:
+        if hash(msg_id) not in seen and len(seen) >= MOST_MESSAGES:
             raise Throttled("dingtalk.reused", retry_after=60)
-        seen.add(msg_id)
+        seen.add(hash(msg_id))
 
     def _forget(self, now: int) -> None:
         """Drop what the window refuses anyway, else the oldest tenth."""

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 MOST_REQUESTS = 5000
 MOST_BYTES = 20_000
+LONGEST = 900.0  # seconds that an answer is shown; longer than any job runs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +72,8 @@ class Replies:
         """Show a job's text as it grows. Returns at once; once for each job."""
         if job in self._open or request not in self._known:
             return
+        if len(self._open) >= MOST_REQUESTS:
+            self._open = {n: known for n, known in self._open.items() if not known[1].done()}
         shown = _Shown(request=request, stream=secrets.token_hex(12), stop=asyncio.Event())
         self._open[job] = (shown, self.background.spawn(f"reply {job}", self._run(shown, text)))
 
@@ -123,8 +126,9 @@ class Replies:
         return shown
 
     async def _run(self, shown: _Shown, text: Callable[[], str]) -> None:
-        last = ""
-        while not shown.stop.is_set() and shown.request in self._known:
+        last, rounds = "", int(LONGEST / self.pace.between)
+        while not shown.stop.is_set() and shown.request in self._known and rounds > 0:
+            rounds -= 1
             try:
                 async with asyncio.timeout(self.pace.between):
                     await shown.stop.wait()
