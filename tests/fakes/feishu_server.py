@@ -92,13 +92,13 @@ class FeishuServer:
         self.uploads: dict[str, bytes] = {}
         self.resources: dict[tuple[str, str], tuple[str, bytes]] = {}
         self.quoted: dict[str, list[dict[str, Any]]] = {}
-        self.reactions: list[tuple[str, str, str]] = []
         self.refused: list[tuple[str, int]] = []
         self.gone: set[str] = set()
         self.faults: deque[Fault] = deque()
         self.delay = 0.0
         self.requests = 0
         self._uuids: dict[tuple[str, str], tuple[str, float]] = {}
+        self._born: dict[str, dict[str, str]] = {}
         self._numbers = itertools.count(1)
         self._changed = asyncio.Event()
         self.cards = Cards(self)
@@ -264,7 +264,7 @@ class FeishuServer:
             return self._refuse(path, problem, f"invalid content, ext=ErrCode: {problem}")
         known = self._uuids.get((app, uuid)) if uuid else None
         if known is not None and self.clock() - known[1] < IDEMPOTENT_SECONDS:
-            return answer({"code": 0, "msg": "success", "data": {"message_id": known[0]}})
+            return answer({"code": 0, "msg": "success", "data": self._seen(known[0])})
         sent = Sent(
             id=f"om_out_{next(self._numbers)}",
             app=app,
@@ -276,10 +276,20 @@ class FeishuServer:
             thread=bool(raw.get("reply_in_thread")),
             at=time.time(),
         )
+        self.cards.shown(sent)
         self.messages.append(sent)
+        self._born[sent.id] = {
+            "message_id": sent.id,
+            "msg_type": sent.kind,
+            "create_time": str(int(sent.at * 1000)),
+        }
         if uuid:
             self._uuids[(app, uuid)] = (sent.id, self.clock())
-        return answer({"code": 0, "msg": "success", "data": {"message_id": sent.id}})
+        return answer({"code": 0, "msg": "success", "data": self._born[sent.id]})
+
+    def _seen(self, number: str) -> dict[str, str]:
+        """What the first call with this key was answered."""
+        return self._born[number]
 
     def _content(self, raw: Any) -> tuple[int, Any]:
         kind, text = raw.get("msg_type"), raw.get("content")
