@@ -36,9 +36,9 @@ find_python() {
         version=$("$name" -c 'import sys; print("%d %d" % sys.version_info[:2])' 2>/dev/null) || continue
         major=${version% *} minor=${version#* }
         if [ "$major" -lt 3 ] || { [ "$major" -eq 3 ] && [ "$minor" -lt 11 ]; }; then
-            old="$old $name=$major.$minor"
+            old="${old:+$old }$name=$major.$minor"
         elif ! "$name" -c 'import ensurepip, venv' >/dev/null 2>&1; then
-            bare="$bare $name"
+            bare="${bare:+$bare }$name"
             bare_version=$major.$minor
         elif ! "$name" -c 'import sqlite3, ssl' >/dev/null 2>&1; then
             say "$name 缺少 sqlite3 或 ssl 模块，跳过。" "$name lacks the sqlite3 or ssl module; skipped."
@@ -48,16 +48,16 @@ find_python() {
         fi
     done
     [ -z "$bare" ] || stop \
-        "Python 已安装（$bare ），但缺少 venv 模块。" \
+        "Python 已安装（${bare}），但缺少 venv 模块。" \
         "  请安装：sudo apt install python3-venv （或 python$bare_version-venv），然后再运行一次。" \
-        "Python is here ($bare ), but its venv module is missing." \
+        "Python is here ($bare), but its venv module is missing." \
         "  Install it: sudo apt install python3-venv (or python$bare_version-venv), then run this again."
     [ -z "$old" ] || stop \
-        "Python 版本太旧（$old ），需要 3.11 或 3.12。" \
+        "Python 版本太旧（${old}），需要 3.11 或 3.12。" \
         "  Debian 12 / Ubuntu 24.04: sudo apt install python3 python3-venv" \
         "  Ubuntu 22.04: sudo apt install python3.11 python3.11-venv" \
         "  装在别处：ZHIXING_PYTHON=/路径/python3.12 ./run；或者使用容器镜像（见 README）。" \
-        "Python is too old ($old ); 3.11 or 3.12 is needed." \
+        "Python is too old ($old); 3.11 or 3.12 is needed." \
         "  Debian 12 / Ubuntu 24.04: sudo apt install python3 python3-venv" \
         "  Ubuntu 22.04: sudo apt install python3.11 python3.11-venv" \
         "  If it is elsewhere: ZHIXING_PYTHON=/path/to/python3.12 ./run; or use the container image (see README)."
@@ -73,8 +73,8 @@ find_python() {
 check_room() {
     need_mb=1536 # while installing; the environment keeps about 420 MB of it
     [ ! -e "$venv/made-from-requirements.txt" ] || need_mb=300
-    free_mb=$(df -Pk "$here" | awk 'NR == 2 { print int($4 / 1024) }')
-    if [ "${free_mb:-0}" -lt "$need_mb" ]; then
+    free_mb=$(df -Pk "$here" 2>/dev/null | awk 'NR == 2 { print int($4 / 1024) }')
+    if [ "${free_mb:-$need_mb}" -lt "$need_mb" ]; then
         stop \
             "磁盘空间不足：$here 只剩 $free_mb MB，安装需要 $need_mb MB。" \
             "  请清理磁盘，或把本目录移到更大的磁盘上。" \
