@@ -160,14 +160,21 @@ class FeishuClient:
             raise fault_of(code, raw, answer)
         raise Unavailable("feishu.busy")
 
-    async def fetch(self, path: str) -> tuple[bytes, str]:
-        """Bytes and file name of a picture or file that was sent to us."""
-        token = await self.token()
-        answer = await self._exchange("GET", path, {"authorization": f"Bearer {token}"}, None, None, None, None)
-        if "json" in answer.headers.get("content-type", "") and "content-disposition" not in answer.headers:
+    async def fetch(self, path: str) -> bytes:
+        """The bytes of a picture or file that was sent to us."""
+        for attempt in (1, 2):
+            token = await self.token()
+            answer = await self._exchange("GET", path, {"authorization": f"Bearer {token}"}, None, None, None, None)
+            if answer.status_code == 200 and "content-disposition" in answer.headers:
+                return answer.content
+            if answer.status_code == 200 and "json" not in answer.headers.get("content-type", ""):
+                return answer.content
             code, raw = judged(answer)
+            if code in TOKEN and attempt == 1:
+                self._forget(token)
+                continue
             raise fault_of(code, raw, answer)
-        return answer.content, ""
+        raise Unavailable("feishu.busy")
 
     async def token(self, *, fresh: bool = False) -> str:
         """The app's access token: renewed early, by one call for all who wait.

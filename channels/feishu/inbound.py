@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from channels.feishu.address import Address
 from channels.feishu.content import parts_of
+from channels.feishu.media import located
 from channels.feishu.settings import FeishuSettings
 from channels.feishu.wire import Event
 from storage.envelope import Inbound, Origin, Part
@@ -89,6 +90,7 @@ def inbound(event: Event, settings: FeishuSettings, *, tenant: str, bot: str, se
         return None
     names = {m.key: "" if m.id.open_id and m.id.open_id == self_id else f"@{m.name or m.key}" for m in mentions}
     parts = parts_of(message.message_type, _content(message.content), names)
+    parts = tuple(located(part, message.message_id) for part in parts)
     if message.message_type == "merge_forward":
         parts = (Part(kind="quote", key=message.message_id, origin=Origin.OUTSIDE),)
     if message.parent_id and message.parent_id != message.message_id:

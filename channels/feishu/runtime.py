@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import orjson
@@ -16,6 +17,7 @@ from channels.feishu.address import Address
 from channels.feishu.cardkit import CardKit
 from channels.feishu.client import FeishuClient, Posted
 from channels.feishu.inbound import inbound
+from channels.feishu.media import download, file_message, quoted
 from channels.feishu.press import CARD, click_of, toast
 from channels.feishu.probe import probe
 from channels.feishu.seal import Seal
@@ -28,7 +30,7 @@ from channels.hooks import Click, Hooks
 from channels.line import Line, Timing
 from security.egress import Egress
 from storage.clock import Clock
-from storage.envelope import Outgoing, Receipt
+from storage.envelope import Inbound, Outgoing, Part, Receipt
 from storage.errors import AppError, Conflict, Invalid, Rejected
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ NO_PACE = Pace(count=0, seconds=1.0)
 REFUSED_CARD = frozenset({"feishu.230099", "feishu.230001", "feishu.230025"})
 IDENTITY_AGAIN = 30.0
 CLICK_SECONDS = 2.0
+QUOTE_SECONDS = 1.0
 MOST_PRESSES = 2_000
 JOB = re.compile(r"([0-9]{1,18})-0(?:\.0)?")  # key of a job's first message, or of the first piece of it
 
@@ -138,8 +141,32 @@ class FeishuChannel:
                 event, self.settings, tenant=self.config.tenant, bot=self.config.name, self_id=self.self_id
             )
             if message is not None:
-                await self.accept(message)
+                await self.accept(await self._with_quotes(message))
         return {}
+
+    async def _with_quotes(self, message: Inbound) -> Inbound:
+        """The message with what it quotes; without it if the vendor does not tell in time."""
+        if not any(part.kind == "quote" for part in message.parts):
+            return message
+        parts: list[Part] = []
+        for part in message.parts:
+            text = ""
+            if part.kind == "quote":
+                try:
+                    async with asyncio.timeout(QUOTE_SECONDS):
+                        text = await quoted(self.client, part.key)
+                except (AppError, TimeoutError) as error:
+                    log.info("a quoted message could not be read: %r", error)
+            parts.append(replace(part, text=text) if text else part)
+        return replace(message, parts=tuple(parts))
+
+    async def fetch(self, part: Part) -> bytes:
+        """The bytes of an attachment that somebody sent.
+
+        Raises:
+            Rejected: gone. TooLarge. Throttled, Unavailable: try again.
+        """
+        return await download(self.client, part)
 
     async def _pressed(self, event: Event) -> dict[str, object]:
         """Tell who decides about the button. The vendor waits three seconds; what takes longer goes on without it."""
@@ -193,14 +220,21 @@ class FeishuChannel:
         return Receipt(vendor_id=posted.id)
 
     async def _post(self, out: Outgoing, where: Address, key: str, written: Callable[[], None]) -> Posted:
-        body = render.render(out)
+        body = await self._file(out.files[0]) if out.files else render.render(out)
         try:
             return await self.client.post(body, where, key, written)
         except Rejected as error:
-            if body.kind == "text" or error.code not in REFUSED_CARD:
+            if out.files or body.kind == "text" or error.code not in REFUSED_CARD:
                 raise
             # surely refused, so nothing is said twice; the other key keeps a repeated fallback harmless too
             return await self.client.post(render.plain(out), where, f"{key}.t", written)
+
+    async def _file(self, path: str) -> render.Body:
+        try:
+            data = await self.hooks.read(path)
+        except OSError as error:
+            raise Rejected("feishu.file_gone", type(error).__name__) from error
+        return await file_message(self.client, path, data)
 
     # ---- an answer while it is written
 

@@ -306,7 +306,8 @@ def test_kinds_of_messages(
 ) -> None:
     message = parsed(events.message(kind=kind, content=content), clock)
     assert message is not None
-    assert json.loads(message.parts_json()) == parts
+    # a key leads nowhere without the message that it came with
+    assert json.loads(message.parts_json().replace(f"{message.vendor_id}/", "")) == parts
 
 
 def test_forwards_and_answers_are_quotes(events: FeishuEvents, clock: ManualClock) -> None:
