@@ -12,6 +12,7 @@ import asyncio
 import gc
 import logging
 import os
+import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -49,14 +50,19 @@ from channels.webhook.receiver import HookReceiver
 from routes.hot import Hot, Readiness
 from security.account import AccountActions
 from security.addresses import Addresses
+from security.checklist import ChecklistActions
 from security.egress_client import EgressClient
+from security.exposure import Exposure, check_exposure, record_exposure
 from security.gate import Gate
 from security.guessing import Guessing
 from security.passwords import Passwords
 from security.people import PeopleActions
+from security.probes.facts import Door, Facts
+from security.probes.layers import CHECKS
 from security.sessions import Sessions
 from security.setup import Setup
 from security.sign_in import SignIn
+from security.tls import uvicorn_options
 from storage import migrate, preflight
 from storage.audit import Audit, guard
 from storage.background import Background
@@ -84,13 +90,20 @@ LOOK_SECONDS = 3.0
 class House:
     """Every part of the process, built in order. Nothing runs until `start`."""
 
-    def __init__(self, settings: Settings, *, words: Words, environ: Mapping[str, str]) -> None:
-        self.settings, self.words = settings, words
+    def __init__(
+        self, settings: Settings, *, words: Words, environ: Mapping[str, str], exposure: Exposure, port: int = 0
+    ) -> None:
+        self.settings, self.words, self.exposure = settings, words, exposure
+        self.port = port or settings.port
         self.clock, self.background, self.live = Clock(), Background(), Live()
         self.db = SqliteDatabase(settings.db_file)
         with self.db.reader.connect() as c:
             sealed = c.execute(select(func.count()).select_from(Secret)).scalar_one()
-        self.vault = Vault(master_key(settings.master_key_file, may_create=not sealed), self.clock)
+        self.vault = Vault(
+            master_key(settings.master_key_file, may_create=not sealed),
+            self.clock,
+            source=str(settings.master_key_file),
+        )
         with self.db.reader.connect() as c:
             self.vault.check(c)
         self.audit = Audit(self.clock, self.vault.derive("audit"))
@@ -195,18 +208,43 @@ class House:
             environ,
         )
         self.readiness = Readiness(db)
-        self.port = settings.port
+        self.checks = ChecklistActions(
+            db,
+            audit,
+            clock,
+            CHECKS,
+            Facts(
+                settings=settings,
+                exposure=exposure,
+                door=Door(host=settings.host, port=self.port, tls=settings.tls_cert is not None),
+                db=db,
+                clock=clock,
+                vault=vault,
+                audit=audit,
+                addresses=self.addresses,
+                egress=self.egress,
+                passwords=self.passwords,
+                guessing=self.guessing,
+                sessions=self.sessions,
+                setup=self.setup,
+            ),
+        )
 
     async def _providers(self, file: str, entries: Sequence[Mapping[str, object]]) -> None:
         plain = [{k: v for k, v in entry.items() if k != "__line__"} for entry in entries]
         await self.models.provision(file, [read_provider(entry) for entry in plain])
 
     async def _channels(self, file: str, entries: Sequence[Mapping[str, object]]) -> None:
-        await self.bot_actions.provision(file, [read_bot(entry) for entry in entries])
+        changed = await self.bot_actions.provision(file, [read_bot(entry) for entry in entries])
+        if self.readiness.started:  # before, all bots are started together
+            for name in changed:
+                await self.bots.reload(SYSTEM.tenant, name)
 
     async def start(self) -> str:
         """Start all parts, those first on which others depend. Returns the one-time setup code, if one is needed."""
         await self.db.write(guard)
+        await record_exposure(self.db, self.audit, self.clock, self.exposure)
+        await self.checks.load()
         await self.sessions.load()
         await self.addresses.load()
         await self.router.reload()
@@ -234,7 +272,7 @@ class House:
         """Take nothing new, let what runs end within bounds, write what waits."""
         self.readiness.started = False
         await self.dispatcher.stop(DRAIN_SECONDS)
-        self.sender.stop()
+        await self.sender.stop()
         self.streaming.stop()
         await self.bots.stop()
         await self.spending.flush()
@@ -252,7 +290,7 @@ def panel_app(house: House) -> Any:
     from fastapi import FastAPI
     from nicegui import core, ui
 
-    from pages import account, activity, bots, chat, hooks, models, overview, people, trace
+    from pages import account, activity, bots, chat, hooks, models, overview, people, security, trace
     from pages import setup as setup_page
     from pages.frame import Panel
     from pages.needs import bot_needs
@@ -282,6 +320,7 @@ def panel_app(house: House) -> Any:
     models.mount(panel, house.models, house.usage)
     account.mount(panel, house.account)
     people.mount(panel, house.people)
+    security.mount(panel, house.checks)
     setup_page.mount(panel, house.setup, house.account, house.models, house.bot_actions)
 
     @asynccontextmanager
@@ -319,7 +358,8 @@ def announce(house: House, code: str) -> None:
     """Tell on the console where to go, and the one-time code until an admin exists."""
     settings = house.settings
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::", "") else settings.host  # noqa: S104 - shown, not bound
-    address = f"http://{host}:{house.port}"
+    scheme = "http" if settings.tls_cert is None else "https"
+    address = f"{scheme}://{host}:{house.port}"
     lines = ["", f"  知行 Zhixing {VERSION}", f"  打开 / Open:  {address}"]
     if code:
         lines.append(f"  一次性验证码 / One-time setup code:  {code}")
@@ -331,6 +371,7 @@ def serve(settings: Settings, words: Words) -> int:
     preflight.check_data(settings.data)
     preflight.check_space(settings.data)
     preflight.check_config(settings.data)
+    exposure = check_exposure(settings, Clock())
     lock = FolderLock(settings.data / "db" / "lock")
     lock.take()
     sockets = preflight.open_port(settings.host, settings.port)
@@ -338,8 +379,8 @@ def serve(settings: Settings, words: Words) -> int:
     logs.start()
     try:
         migrate.prepare(settings)
-        house = House(settings, words=words, environ=os.environ)
-        house.port = sockets[0].getsockname()[1]
+        port = int(sockets[0].getsockname()[1])
+        house = House(settings, words=words, environ=os.environ, exposure=exposure, port=port)
         import uvicorn
 
         config = uvicorn.Config(
@@ -351,23 +392,28 @@ def serve(settings: Settings, words: Words) -> int:
             server_header=False,
             timeout_graceful_shutdown=10,
             lifespan="on",
+            **uvicorn_options(settings.tls_cert, settings.tls_key),
         )
         server = uvicorn.Server(config)
-        try:
-            server.run(sockets=sockets)
-        except KeyboardInterrupt:
-            return 130
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _ended)  # uvicorn raises the signal once more when it has stopped
+        server.run(sockets=sockets)
         return 0 if server.started else 1
     finally:
         logs.stop()
         lock.release()
 
 
+def _ended(number: int, frame: object) -> None:
+    """A signal that has been obeyed already."""
+
+
 async def create_admin(settings: Settings, words: Words, name: str) -> None:
     """Make an owner from the console; the password is the first line of standard input."""
     password = sys.stdin.readline().rstrip("\r\n")
     migrate.prepare(settings)
-    house = House(settings, words=words, environ=os.environ)
+    exposure = Exposure(wide=False, how="loopback")
+    house = House(settings, words=words, environ=os.environ, exposure=exposure)
     try:
         await house.people.create(SYSTEM, name=name, role="owner", password=password)
     finally:

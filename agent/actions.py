@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
 
 from storage.clock import Clock
 from storage.database import Database, new_id
@@ -465,7 +465,7 @@ def steps_of(c: Connection, job_id: int) -> list[StepRow]:
     ]
 
 
-def _mine(who: Principal) -> object:
+def _mine(who: Principal) -> ColumnElement[bool]:
     return and_(conversation_t.c.tenant == who.tenant, conversation_t.c.bot == BOT, conversation_t.c.person == who.id)
 
 

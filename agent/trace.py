@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, and_, case, func, select
 
@@ -11,12 +12,11 @@ from agent.actions import MOST_PAGE, StepRow, steps_of, stop_job
 from storage.clock import Clock
 from storage.database import Database
 from storage.errors import NotFound
-from storage.ledger import OPEN, Ledger, conversation_t, delivery_t, job_t, message_t
+from storage.ledger import OPEN, Ledger, conversation_t, delivery_t, job_t, message_t, step_t
 from storage.live import Live
 from storage.outbox import Outbox
 from storage.principal import Principal
 from storage.runner import Runner
-from storage.tables.ledger import Delivery, Job
 from storage.words import Words
 
 DAY = 86_400_000
@@ -202,7 +202,7 @@ def _trace(c: Connection, who: Principal, job_id: int) -> TraceView:
     )
 
 
-def _delivery(row: Delivery) -> DeliveryRow:
+def _delivery(row: Any) -> DeliveryRow:
     text = json.loads(row.payload).get("text", "")
     return DeliveryRow(
         id=int(row.id or 0),
@@ -219,7 +219,7 @@ def _delivery(row: Delivery) -> DeliveryRow:
     )
 
 
-def _stages(job: Job, steps: list[StepRow], deliveries: list[Delivery]) -> list[Stage]:
+def _stages(job: Any, steps: list[StepRow], deliveries: list[Any]) -> list[Stage]:
     received = job.received_at or job.created_at
     stages = [Stage(name="received", label="", at=received, ms=0)]
     if job.started_at:
@@ -254,20 +254,16 @@ def _stages(job: Job, steps: list[StepRow], deliveries: list[Delivery]) -> list[
     return stages
 
 
-def _rows(c: Connection, jobs: list[Job]) -> list[JobRow]:
+def _rows(c: Connection, jobs: list[Any]) -> list[JobRow]:
     if not jobs:
         return []
-    from storage.ledger import step_t
-
     ids = [job.id for job in jobs]
-    outside = dict(
+    outside: dict[int, int] = _pairs(
         c.execute(
             select(step_t.c.job_id, func.sum(step_t.c.ended_at - step_t.c.started_at))
             .where(and_(step_t.c.job_id.in_(ids), step_t.c.kind.in_(("model", "tool"))))
             .group_by(step_t.c.job_id)
-        )
-        
-        .all()
+        ).all()
     )
     sent: dict[int, tuple[str, int | None]] = {}
     for row in c.execute(
@@ -276,14 +272,12 @@ def _rows(c: Connection, jobs: list[Job]) -> list[JobRow]:
         .order_by(delivery_t.c.id)
     ):
         sent.setdefault(row.job_id, (row.status, row.written_at))
-    channels = dict(
+    channels: dict[int, str] = _pairs(
         c.execute(
             select(conversation_t.c.id, conversation_t.c.channel).where(
                 conversation_t.c.id.in_([job.conversation_id for job in jobs if job.conversation_id])
             )
-        )
-        
-        .all()
+        ).all()
     )
     out = []
     for job in jobs:
@@ -312,13 +306,15 @@ def _rows(c: Connection, jobs: list[Job]) -> list[JobRow]:
 def _overview(c: Connection, tenant: str, now: int) -> OverviewView:
     since = now - DAY
     ended = and_(job_t.c.tenant == tenant, job_t.c.ended_at >= since)
-    counts = dict(c.execute(select(job_t.c.status, func.count()).where(ended).group_by(job_t.c.status)).all())
+    counts: dict[str, int] = _pairs(
+        c.execute(select(job_t.c.status, func.count()).where(ended).group_by(job_t.c.status)).all()
+    )
     done, failed = int(counts.get("done", 0)), int(counts.get("failed", 0))
     backlog = c.execute(
         select(func.count()).where(and_(job_t.c.tenant == tenant, job_t.c.status == "todo"))
     ).scalar_one()
     cost = c.execute(select(func.coalesce(func.sum(job_t.c.cost), 0.0)).where(ended)).scalar_one()
-    bad = dict(
+    bad: dict[str, int] = _pairs(
         c.execute(
             select(delivery_t.c.status, func.count())
             .where(
@@ -329,9 +325,7 @@ def _overview(c: Connection, tenant: str, now: int) -> OverviewView:
                 )
             )
             .group_by(delivery_t.c.status)
-        )
-        
-        .all()
+        ).all()
     )
     sample = _rows(c, list(c.execute(select(job_t).where(ended).order_by(job_t.c.id.desc()).limit(200))))
     own = [row.own_ms for row in sample if row.own_ms is not None]
@@ -358,3 +352,7 @@ def _overview(c: Connection, tenant: str, now: int) -> OverviewView:
         unknown=int(bad.get("unknown", 0)),
         by_hour=tuple((int(h), int(n), int(f or 0)) for h, n, f in by_hour),
     )
+
+
+def _pairs(rows: Any) -> dict[Any, Any]:
+    return {row[0]: row[1] for row in rows}

@@ -23,12 +23,12 @@ secret_t = Secret.__table__  # type: ignore[attr-defined]
 class Vault:
     """Seals and opens secrets inside the caller's transaction. The key is read once, at start."""
 
-    def __init__(self, key: bytes, clock: Clock) -> None:
+    def __init__(self, key: bytes, clock: Clock, *, source: str = "") -> None:
         # imported here: needed only once a key exists, and 25 ms of the start
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
         self._box, self.clock = AESGCM(key), clock
-        self._key = key
+        self._key, self._source = key, source
         self.key_id = hashlib.sha256(b"zhixing key id" + key).hexdigest()[:12]
 
     def derive(self, purpose: str) -> bytes:
@@ -65,7 +65,7 @@ class Vault:
         if row is None:
             return None
         if row.key_id != self.key_id:
-            raise Unavailable("vault.wrong_key", name=name)
+            raise Unavailable("vault.wrong_key", name=name, path=self._source)
         try:
             raw = base64.b64decode(row.box)
             return self._box.decrypt(raw[:12], raw[12:], f"{tenant}\n{name}".encode()).decode()
@@ -91,7 +91,7 @@ class Vault:
         """
         row = c.execute(select(secret_t.c.name).where(secret_t.c.key_id != self.key_id).limit(1)).first()
         if row is not None:
-            raise Unavailable("vault.wrong_key", name=row.name)
+            raise Unavailable("vault.wrong_key", name=row.name, path=self._source)
 
 
 def master_key(path: Path, *, may_create: bool) -> bytes:
