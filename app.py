@@ -293,7 +293,7 @@ def panel_app(house: House) -> Any:
     from pages import account, activity, bots, chat, hooks, models, overview, people, security, trace
     from pages import setup as setup_page
     from pages.frame import Panel
-    from pages.needs import bot_needs
+    from pages.needs import bot_needs, file_needs, model_needs
     from routes.assets import Assets
     from routes.front import Front, nicegui_pages
     from routes.headers import Headers
@@ -304,7 +304,13 @@ def panel_app(house: House) -> Any:
 
     assets = Assets(ROOT / "assets")
     panel = Panel(house.gate, house.words, house.settings, assets)
-    overview.mount(panel, house.trace, bot_needs(house.bot_actions))
+    overview.mount(
+        panel,
+        house.trace,
+        model_needs(house.models),
+        bot_needs(house.bot_actions),
+        file_needs(house.provisioning),
+    )
     chat.mount(
         panel,
         house.chat,
