@@ -9,6 +9,7 @@ from nicegui import ui
 
 from channels.actions import BotActions, BotRow
 from channels.base import Manifest
+from pages import access
 from pages.botform import BotForm, channel_name, mode_name
 from pages.botlive import bot_facts, bot_state
 from pages.botpicks import bot_views, channel_picks, free_bot_name, mode_segments, origin_of
@@ -28,7 +29,8 @@ SECONDS = 5.0
 
 
 def mount(panel: Panel, bots: BotActions) -> None:
-    """Register `/bots`; `?add=1`, `?add=1&type=…&mode=…` and `?edit=<name>` are addresses of their own."""
+    """Register `/bots` and `/bots/access`; `?add=1&type=…&mode=…` and `?edit=<name>` are addresses of their own."""
+    access.mount(panel, bots)
 
     @ui.page("/bots")
     async def page(add: str = "", type: str = "", mode: str = "", edit: str = "") -> None:
