@@ -177,23 +177,26 @@ class SqliteDatabase:
         done: list[tuple[_Write, Any, BaseException | None]] = []
         try:
             durable = any(item.durable for item in batch)
+            raw: Any = connection.connection.driver_connection
             if durable != self._synchronous:
-                raw: Any = connection.connection.driver_connection
                 raw.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
                 self._synchronous = durable
             with connection.begin():
                 for item in batch:
                     if item.future.cancelled():
                         continue
-                    point = connection.begin_nested()
+                    raw.execute("SAVEPOINT one")  # by the driver: a nested transaction costs a fifth of a message
                     try:
                         result = item.fn(connection)
-                        point.commit()
                         done.append((item, result, None))
-                    except Exception as error:  # noqa: BLE001 - handed to the one who asked for the write
-                        point.rollback()
+                    except Exception as error:
+                        if not raw.in_transaction:  # a full disk ended it, with all that the batch had done
+                            known = isinstance(error, (DBAPIError, sqlite3.Error))
+                            raise error if known else sqlite3.OperationalError("transaction ended") from error
+                        raw.execute("ROLLBACK TO one")
                         typed = problem(error) if isinstance(error, (OperationalError, InterfaceError)) else error
                         done.append((item, None, typed))
+                    raw.execute("RELEASE one")
         except (DBAPIError, sqlite3.Error) as error:
             log.exception("commit failed")
             whole = problem(error) if isinstance(error, DBAPIError) else Unavailable("db.unreachable")

@@ -130,6 +130,12 @@ def lane_of(tenant: str, bot: str, key: str) -> str:
     return f"{tenant}/{bot}/{key}"
 
 
+_NEW_CONVERSATION = insert(conversation_t)
+_NEW_MESSAGE = insert(message_t)
+_NEW_JOB = insert(job_t)
+_NEW_SEEN = insert(seen_t)
+_NEW_STEP = insert(step_t)
+_NEW_DELIVERY = insert(delivery_t)
 _SEEN = select(seen_t.c.job_id).where(
     and_(
         seen_t.c.tenant == bindparam("t"),
@@ -153,6 +159,23 @@ _CLAIM = (
     update(job_t)
     .where(and_(job_t.c.id == bindparam("i"), job_t.c.status.in_(OPEN)))
     .values(status="doing", token=bindparam("tok"), attempts=job_t.c.attempts + 1, started_at=bindparam("now"))
+)
+_LINK = update(message_t).where(message_t.c.id == bindparam("i")).values(job_id=bindparam("job"))
+_SPOKEN = update(conversation_t).where(conversation_t.c.id == bindparam("i")).values(updated_at=bindparam("now"))
+_FINISH = (
+    update(job_t)
+    .where(and_(job_t.c.id == bindparam("i"), job_t.c.token == bindparam("tok")))
+    .values(
+        status=bindparam("st"),
+        reason=bindparam("why"),
+        detail=bindparam("more"),
+        ended_at=bindparam("now"),
+        token=None,
+        model=bindparam("mod"),
+        tokens_in=bindparam("t_in"),
+        tokens_out=bindparam("t_out"),
+        cost=bindparam("price"),
+    )
 )
 _STEPS = select(step_t).where(step_t.c.job_id == bindparam("i")).order_by(step_t.c.n)
 _HOLD = select(job_t.c.id).where(and_(job_t.c.id == bindparam("i"), job_t.c.token == bindparam("tok")))
@@ -206,7 +229,7 @@ class Ledger:
         title = " ".join(m.text.split())[:80]
         if found is None:
             made = c.execute(
-                insert(conversation_t),
+                _NEW_CONVERSATION,
                 {
                     "tenant": m.tenant,
                     "bot": m.bot,
@@ -229,7 +252,7 @@ class Ledger:
             c.execute(_TOUCH, {"i": conversation, "now": now, "a": m.address})
         message = new_id(
             c.execute(
-                insert(message_t),
+                _NEW_MESSAGE,
                 {
                     "tenant": m.tenant,
                     "conversation_id": conversation,
@@ -249,7 +272,7 @@ class Ledger:
         key = f"{m.tenant}:{scope}:{keys[0]}"
         job = new_id(
             c.execute(
-                insert(job_t),
+                _NEW_JOB,
                 {
                     "tenant": m.tenant,
                     "key": key,
@@ -272,10 +295,8 @@ class Ledger:
                 },
             )
         )
-        c.execute(update(message_t).where(message_t.c.id == message).values(job_id=job))
-        c.execute(
-            insert(seen_t), [{"tenant": m.tenant, "scope": scope, "key": k, "job_id": job, "at": now} for k in keys]
-        )
+        c.execute(_LINK, {"i": message, "job": job})
+        c.execute(_NEW_SEEN, [{"tenant": m.tenant, "scope": scope, "key": k, "job_id": job, "at": now} for k in keys])
         view = JobView(
             id=job,
             tenant=m.tenant,
@@ -318,7 +339,7 @@ class Ledger:
                 return Accepted(fresh=False, job_id=old.id), None
             job = new_id(
                 c.execute(
-                    insert(job_t),
+                    _NEW_JOB,
                     {
                         "tenant": tenant,
                         "key": key,
@@ -399,7 +420,7 @@ class Ledger:
             _hold(c, job)
             c.execute(step_t.delete().where(and_(step_t.c.job_id == job.id, step_t.c.n == n)))
             c.execute(
-                insert(step_t),
+                _NEW_STEP,
                 {
                     "job_id": job.id,
                     "n": n,
@@ -438,7 +459,7 @@ class Ledger:
             _hold(c, job)
             c.execute(step_t.delete().where(and_(step_t.c.job_id == job.id, step_t.c.n == n)))
             c.execute(
-                insert(step_t),
+                _NEW_STEP,
                 {
                     "job_id": job.id,
                     "n": n,
@@ -465,19 +486,19 @@ class Ledger:
 
         def fn(c: Connection) -> Finished:
             done = c.execute(
-                update(job_t)
-                .where(and_(job_t.c.id == job.id, job_t.c.token == job.token))
-                .values(
-                    status=ending.status,
-                    reason=ending.reason,
-                    detail=ending.detail[:4000],
-                    ended_at=now,
-                    token=None,
-                    model=ending.model or job.model,
-                    tokens_in=ending.tokens_in,
-                    tokens_out=ending.tokens_out,
-                    cost=ending.cost,
-                )
+                _FINISH,
+                {
+                    "i": job.id,
+                    "tok": job.token,
+                    "st": ending.status,
+                    "why": ending.reason,
+                    "more": ending.detail[:4000],
+                    "now": now,
+                    "mod": ending.model or job.model,
+                    "t_in": ending.tokens_in,
+                    "t_out": ending.tokens_out,
+                    "price": ending.cost,
+                },
             )
             if done.rowcount != 1:
                 raise Lost(job.id)
@@ -523,7 +544,7 @@ def _say(c: Connection, job: JobView, say: tuple[Outgoing, ...], now: int) -> Fi
         if job.conversation_id is not None:
             message = new_id(
                 c.execute(
-                    insert(message_t),
+                    _NEW_MESSAGE,
                     {
                         "tenant": job.tenant,
                         "conversation_id": job.conversation_id,
@@ -544,7 +565,7 @@ def _say(c: Connection, job: JobView, say: tuple[Outgoing, ...], now: int) -> Fi
         stored = job.channel in ("web", "api")
         key, payload = f"{job.id}-{n}", out.to_json()
         made = c.execute(
-            insert(delivery_t),
+            _NEW_DELIVERY,
             {
                 "tenant": job.tenant,
                 "bot": job.bot,
@@ -585,7 +606,7 @@ def _say(c: Connection, job: JobView, say: tuple[Outgoing, ...], now: int) -> Fi
                 )
             )
     if messages and job.conversation_id is not None:
-        c.execute(update(conversation_t).where(conversation_t.c.id == job.conversation_id).values(updated_at=now))
+        c.execute(_SPOKEN, {"i": job.conversation_id, "now": now})
     return Finished(message_ids=tuple(messages), deliveries=tuple(rows))
 
 

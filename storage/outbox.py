@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, and_, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, insert, select, update
 
 from storage.database import new_id
 from storage.envelope import Outgoing
 from storage.ledger import DeliveryView, Ledger, delivery_t
 
 OPEN = ("pending", "sending")
+_SENDING = update(delivery_t).where(delivery_t.c.id == bindparam("i")).values(status="sending", attempts=bindparam("n"))
+_DELIVERED = (
+    update(delivery_t)
+    .where(delivery_t.c.id == bindparam("i"))
+    .values(
+        status="delivered",
+        vendor_id=bindparam("vid"),
+        written_at=bindparam("at"),
+        error="",
+        detail="",
+        ended_at=bindparam("now"),
+    )
+)
 
 
 class Outbox:
@@ -92,24 +105,23 @@ class Outbox:
 
     async def sending(self, row: DeliveryView, *, durable: bool) -> None:
         """Mark before the request is written. Durable where the vendor has no idempotency key."""
-        await self._set(row.id, {"status": "sending", "attempts": row.attempts + 1}, durable=durable)
+        values = {"i": row.id, "n": row.attempts + 1}
+
+        def fn(c: Connection) -> None:
+            c.execute(_SENDING, values)
+
+        await self.db.write(fn, durable=durable)
         self.ledger.crash.reached("send.before")
 
     async def delivered(self, row: DeliveryView, vendor_id: str, written_at: int) -> None:
         """The vendor's receipt."""
         self.ledger.crash.reached("send.answered")
-        await self._set(
-            row.id,
-            {
-                "status": "delivered",
-                "vendor_id": vendor_id,
-                "written_at": written_at,
-                "error": "",
-                "detail": "",
-                "ended_at": self.clock.ms(),
-            },
-            durable=False,
-        )
+        values = {"i": row.id, "vid": vendor_id, "at": written_at, "now": self.clock.ms()}
+
+        def fn(c: Connection) -> None:
+            c.execute(_DELIVERED, values)
+
+        await self.db.write(fn, durable=False)
         self.ledger.crash.reached("delivered")
 
     async def retry(self, row: DeliveryView, next_at: int, error: str, detail: str) -> None:

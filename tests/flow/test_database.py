@@ -1,0 +1,74 @@
+"""Writes that share a commit: each stands or falls alone, and what was told to be written is."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from sqlalchemy import Connection, insert, select, text
+
+from storage.database import SqliteDatabase
+from storage.errors import Conflict, Unavailable
+from storage.tables.system import Setting
+
+setting_t = Setting.__table__  # type: ignore[attr-defined]
+
+
+def put(key: str, value: str = "1") -> object:
+    def fn(c: Connection) -> str:
+        c.execute(insert(setting_t), {"tenant": "main", "key": key, "value": value, "updated_at": 1})
+        return key
+
+    return fn
+
+
+async def keys(db: SqliteDatabase) -> set[str]:
+    return set(await db.read(lambda c: c.execute(select(setting_t.c.key)).scalars().all()))
+
+
+async def test_a_write_that_fails_undoes_itself_alone(db: SqliteDatabase) -> None:
+    def half(c: Connection) -> None:
+        put("half")(c)  # type: ignore[operator]
+        raise Conflict("x")
+
+    results = await asyncio.gather(
+        *(db.write(put(f"k{n}")) for n in range(20)),  # type: ignore[arg-type]
+        db.write(half),
+        db.write(put("k3")),  # type: ignore[arg-type]
+        *(db.write(put(f"m{n}"), durable=False) for n in range(20)),  # type: ignore[arg-type]
+        return_exceptions=True,
+    )
+    failed = [r for r in results if isinstance(r, BaseException)]
+    assert len(failed) == 2
+    assert any(isinstance(error, Conflict) for error in failed)
+    assert await keys(db) == {f"{a}{n}" for a in "km" for n in range(20)}
+
+
+async def test_a_full_disk_fails_writes_and_keeps_what_it_confirmed(db: SqliteDatabase) -> None:
+    def shrink(c: Connection) -> None:
+        pages = c.execute(text("PRAGMA page_count")).scalar_one()
+        c.execute(text(f"PRAGMA max_page_count={int(pages) + 40}"))
+
+    await db.write(shrink)
+    results = await asyncio.gather(
+        *(db.write(put(f"k{n}", "x" * 9000)) for n in range(60)),  # type: ignore[arg-type]
+        return_exceptions=True,
+    )
+    confirmed = {r for r in results if isinstance(r, str)}
+    refused = [r for r in results if isinstance(r, BaseException)]
+    assert refused
+    assert all(isinstance(error, Unavailable) and error.code == "db.full" for error in refused)
+    assert await keys(db) == confirmed
+
+    def grow(c: Connection) -> None:
+        c.execute(text("PRAGMA max_page_count=1000000"))
+
+    await db.write(grow)
+    assert await db.write(put("after")) == "after"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("batches", [30])
+async def test_many_writers_at_once(db: SqliteDatabase, batches: int) -> None:
+    for batch in range(batches):
+        await asyncio.gather(*(db.write(put(f"b{batch}-{n}")) for n in range(20)))  # type: ignore[arg-type]
+    assert len(await keys(db)) == 20 * batches
