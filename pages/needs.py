@@ -10,6 +10,7 @@ from channels.actions import BotActions
 from pages.overview import Need
 from pages.visitor import Visitor
 from storage.errors import AppError
+from storage.provision import Provisioning
 
 Source = Callable[[Visitor], Awaitable[list[Need]]]
 
@@ -50,6 +51,24 @@ def bot_needs(bots: BotActions) -> Source:
             if row.asking and v.who.may("bot.manage"):
                 to = f"/bots/access?bot={quote(row.name)}"
                 found.append(_need(v, 15, "warn", "asking", to, name=row.name, n=row.asking))
+        return found
+
+    return needs
+
+
+def file_needs(files: Provisioning) -> Source:
+    """Files under `config/` that were refused; what they said before is still in force."""
+
+    async def needs(v: Visitor) -> list[Need]:
+        if not v.who.may("setting.manage"):
+            return []
+        found = []
+        for name, state in files.states.items():
+            if state.error is not None:
+                what, remedy = v.explain(state.error)
+                where = v.t("need.file.line", line=state.line) if state.line else ""
+                why = f"{where} {v.sentence(what, remedy)}".strip()
+                found.append(_need(v, 8, "bad", "file", "/models", why=why, name=name))
         return found
 
     return needs
