@@ -30,7 +30,7 @@ from sqlmodel import SQLModel
 
 import storage.tables  # noqa: F401
 from agent.memory.base import MemoryScope
-from agent.memory.rows import OURS
+from agent.memory.rows import OURS, some_rows
 from agent.memory.store import MemoryStore, build_memory
 from storage.background import Background
 from storage.clock import Clock
@@ -163,7 +163,9 @@ async def ask(
         begun = time.perf_counter()
         hits = await memory.search(scope, query["query"], limit=max(CUTS), now=last.get(store, 0))
         measured.query_ms.append((time.perf_counter() - begun) * 1000)
-        numbers = await memory.numbers([hit.id for hit in hits])
+        ids = [hit.id for hit in hits]
+        found_rows = await memory.db.read(lambda c, ids=ids: some_rows(c, ids))
+        numbers = {row.id: row.message_id or int(row.place or 0) for row in found_rows}
         found[query["id"]] = [documents[numbers[hit.id] - 1]["id"] for hit in hits]
         measured.rows.append({"category": query["category"], **score(found[query["id"]], query["gold"])})
     measured.resident_mb = resident()
@@ -182,9 +184,8 @@ def show(m: Measured) -> None:
     """Print one set."""
     kept = m.documents / max(m.kept_seconds, 1e-9)
     speed = m.documents / max(m.kept_seconds + m.vector_seconds, 1e-9) if m.model else kept
-    print(
-        f"\n{m.name}: {m.documents} documents, {len(m.rows)} queries, {'default embedder' if m.model else 'embedder off'}"
-    )
+    mode = "default embedder" if m.model else "embedder off"
+    print(f"\n{m.name}: {m.documents} documents, {len(m.rows)} queries, {mode}")
     print(f"{'':14}{'n':>6} " + " ".join(f"{column:>7}" for column in COLUMNS))
     for name, some in groups(m.rows).items():
         print(f"{name:14}{len(some):>6} " + " ".join(f"{mean(r[c] for r in some):7.1f}" for c in COLUMNS))

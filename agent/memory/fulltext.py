@@ -39,7 +39,7 @@ class WordIndex(Protocol):
         """Ids of rows that hold any of the terms, newest first, at most `most`."""
         ...
 
-    def purge(self, c: Connection) -> bool:
+    def purge(self, c: Connection, *, begin: bool) -> bool:
         """Drop what removed rows have left behind, a slice at a time. True while there may be more."""
         ...
 
@@ -90,11 +90,12 @@ class Fts5Words:
         )
         return [int(row[0]) for row in found]
 
-    def purge(self, c: Connection) -> bool:
-        # a negative count merges every level into one, which drops the entries of removed rows (SQLite's manual);
-        # SQLite 3.42 could overwrite at once (secure-delete), older ones cannot
+    def purge(self, c: Connection, *, begin: bool) -> bool:
+        # the first, negative count puts all parts on one level, the next ones merge them: entries of removed rows
+        # go with that (SQLite's manual, 6.8). SQLite 3.42 could overwrite at once (secure-delete), older ones cannot
         before = int(c.exec_driver_sql("SELECT total_changes()").scalar_one())
-        c.exec_driver_sql("INSERT INTO memory_words(memory_words, rank) VALUES ('merge', ?)", (-MERGE_PAGES,))
+        pages = -MERGE_PAGES if begin else MERGE_PAGES
+        c.exec_driver_sql("INSERT INTO memory_words(memory_words, rank) VALUES ('merge', ?)", (pages,))
         after = int(c.exec_driver_sql("SELECT total_changes()").scalar_one())
         return after - before >= 2
 

@@ -31,7 +31,8 @@ class Question:
 
     Attributes:
         terms: hashed words, each once.
-        words: the same before hashing, to see whose name is asked for.
+        concepts: hashed words under which statements about what is asked stand (`statements.asked_terms`).
+        words: the terms before hashing, to see whose name is asked for.
         spans: spans of time that it names, as (first ms, end ms, kind).
         when: it asks for a time.
         of_us: it asks for what we said ourselves.
@@ -39,6 +40,7 @@ class Question:
 
     text: str
     terms: tuple[int, ...]
+    concepts: tuple[int, ...]
     words: frozenset[str]
     spans: tuple[tuple[int, int, str], ...]
     when: bool
@@ -54,11 +56,12 @@ def _edges(span: Span, zone: ZoneInfo) -> tuple[int, int, str]:
 def read_question(text: str, now: int, zone: ZoneInfo) -> Question:
     """Read a query. `now` (ms) is what "last month" counts from."""
     today = datetime.fromtimestamp(now / 1000, zone).date()
-    found = (words(_ASKING.sub(" ", text)) or words(text)) + asked_terms(text)
+    found = words(_ASKING.sub(" ", text)) or words(text)
     named = tuple(_edges(span, zone) for span in spans(text, today)[:8])
     return Question(
         text=text,
         terms=tuple(dict.fromkeys(hashed(w) for w in found)),
+        concepts=tuple(hashed(w) for w in asked_terms(text)),
         words=frozenset(found),
         spans=named,
         when=asks_when(text),

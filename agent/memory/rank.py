@@ -111,7 +111,9 @@ def top(x: Floats, most: int) -> Ints:
 
 def first_pass(s: Snapshot, q: Question, vector: Floats | None, *, documents: bool) -> Found:
     """Score all rows by words and pooled vectors, and choose candidates."""
-    score, holds, weights = words(s, q.terms)
+    # a concept counts only in a memory that has statements about it
+    concepts = tuple(t for t in q.concepts if any(len(p.find(t)[0]) for p in s.postings))
+    score, holds, weights = words(s, q.terms + concepts)
     whole = float(weights.sum())
     cover: Floats = (weights @ holds).astype(np.float32) / whole if whole else np.zeros(s.size, np.float32)
     pooled: Floats | None = None
@@ -295,7 +297,7 @@ def _shape(f: Found, q: Question, beside: tuple[Ints, ...]) -> Floats:
     out -= 0.3 * has(QUESTION)  # a question answers none
     out -= 0.3 * has(REACTION)  # thanks and praise repeat what was said
     out += 0.3 * has(SPECIFIC)
-    out += np.where(has(TIME_WORD), 0.5 if not q.when else 0.7, 0)
+    out += np.where(has(TIME_WORD), 0.4 if not q.when else 0.6, 0)
     answers = _answers(s, rows, before)
     out += np.where(answers, 2 * at(f.cover, before), 0)  # the question just before had the words
     out += 0.2 * ((before >= 0) & ((s.traits[before] & ASKS_WITHIN) > 0))

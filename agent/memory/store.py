@@ -266,15 +266,27 @@ class MemoryStore:
             )
         return out[:limit]
 
-    async def search(self, scope: MemoryScope, query: str, *, limit: int = 20, now: int = 0) -> list[Hit]:
-        """Ids in order, best first, without asking whether anything fits. What `recall` and the page are made of."""
+    async def search(
+        self,
+        scope: MemoryScope,
+        query: str,
+        *,
+        limit: int = 20,
+        now: int = 0,
+        parts: Sequence[str] = (),
+    ) -> list[Hit]:
+        """Ids in order, best first, without asking whether anything fits. What `recall` and the page are made of.
+
+        Args:
+            parts: `talk`, `documents`, `history`; by default the first two, and history where it is asked for.
+        """
         query = query.strip()[:LONGEST_QUERY]
         if not query or limit < 1:
             return []
         if self.keeper.waiting:
             await self.settle()
         embedder = self.embedder
-        parts = ("talk", "documents", "history") if _HISTORY.search(query) else ("talk", "documents")
+        parts = parts or (("talk", "documents", "history") if _HISTORY.search(query) else ("talk", "documents"))
         views = [
             (view, part)
             for store in await self.stores_of(scope)
@@ -324,20 +336,15 @@ class MemoryStore:
     # ---- forgetting
 
     async def forget(self, scope: MemoryScope, ids: list[int]) -> int:
-        """Remove for good. Ids outside the scope's own memory count as absent. Returns how many were removed."""
-        await self.settle()
-        own = await self.own_store(scope)
-        if own is None:
-            return 0
+        """Remove for good, with echoes and transcripts. Ids outside the scope's own memory count as absent."""
+        from agent.memory.forget import Forgetter, Wish
 
-        def fn(c: Connection) -> int:
-            found = table.rows_in(c, [own], ids)
-            table.remove_rows(c, self.index, found)
-            return len(found)
+        return (await Forgetter(self).forget(scope, Wish(ids=tuple(ids)))).total if ids else 0
 
-        removed = await self.db.write(fn)
-        self.views.drop([own])
-        return removed
+    def forgotten(self, stores: Sequence[int]) -> None:
+        """Rows of these memories are gone or changed: nothing that was made from them may serve any more."""
+        self.views.drop(stores)
+        self._stores = {key: number for key, number in self._stores.items() if number not in set(stores)}
 
 
 def _second(passes: Any, question: Any, vectors: Any, tokens: dict[int, bytes], limit: int) -> list[Hit]:

@@ -1,0 +1,213 @@
+"""Forgetting for good: what would go is shown first; then rows, words, vectors, echoes and transcripts go together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, delete, or_, select
+
+from agent.memory import rows as table
+from agent.memory.base import MemoryScope
+from agent.memory.rows import memory_t, store_t
+from agent.memory.store import MemoryStore
+from agent.memory.tokens import unpack
+from agent.memory.transcripts import redact
+
+SAMPLES = 20
+MOST = 200_000  # rows of one wish
+SLICE = 2_000
+MATCHES = 0.6  # share of a search's weight that a row must hold to be meant by it
+ECHO = 0.7  # share of a forgotten row's words that make an answer of ours its echo
+FEWEST = 3  # words below which an echo cannot be told from chance
+COMMON = 0.1  # words in more than a tenth of a memory tell nothing
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wish:
+    """What should be forgotten: rows that meet all that is given. Nothing given means nothing.
+
+    Attributes:
+        ids: these rows.
+        person: what this person said anywhere in the tenant, and their own memory.
+        source: what came from there (`message:7`, `document:3`, `import:…`).
+        since, until: said in this span, ms, both included.
+        query: what a search for these words finds.
+        everything: all of the memory.
+    """
+
+    ids: tuple[int, ...] = ()
+    person: str = ""
+    source: str = ""
+    since: int = 0
+    until: int = 0
+    query: str = ""
+    everything: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """A row that would go."""
+
+    id: int
+    kind: str
+    text: str
+    speaker: str
+    at: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preview:
+    """What would go, or went: numbers by kind, how many messages lose their text, some of the rows."""
+
+    counts: dict[str, int]
+    messages: int
+    samples: tuple[Sample, ...]
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values())
+
+
+class Forgetter:
+    """Finds and removes. Backups keep what they hold until they expire."""
+
+    def __init__(self, memory: MemoryStore) -> None:
+        self.memory, self.db = memory, memory.db
+
+    async def preview(self, scope: MemoryScope, wish: Wish) -> Preview:
+        """What `forget` would remove now. Changes nothing."""
+        stores, ids = await self._found(scope, wish)
+        rows = await self.db.read(lambda c: _chosen(c, scope.tenant, stores, wish, ids))
+        return _preview(rows)
+
+    async def forget(self, scope: MemoryScope, wish: Wish) -> Preview:
+        """Remove for good, echoes and transcripts too. Gives what was removed. Safe to repeat."""
+        await self.memory.settle()
+        stores, ids = await self._found(scope, wish)
+        tenant, index = scope.tenant, self.memory.index
+
+        def fn(c: Connection) -> list[Row[Any]]:
+            rows = _chosen(c, tenant, stores, wish, ids)
+            for i in range(0, len(rows), SLICE):
+                table.remove_rows(c, index, rows[i : i + SLICE])
+            messages = [row.message_id for row in rows if row.message_id]
+            redact(c, tenant, sorted({*messages, *_messages(rows)}), [row.id for row in rows])
+            if wish.everything and not wish.person and stores:
+                left = select(memory_t.c.id).where(memory_t.c.store_id.in_(stores)).limit(1)
+                if c.execute(left).first() is None:
+                    c.execute(delete(store_t).where(store_t.c.id.in_(stores)))
+            return rows
+
+        rows = await self.db.write(fn)
+        self.memory.forgotten(sorted({row.store_id for row in rows} | set(stores)))
+        if rows:
+            self._purging = self.memory.background.spawn("memory-purge", self.purge())
+        return _preview(rows)
+
+    async def purge(self) -> None:
+        """Drop what removed rows left in the word index, a slice at a time between other writes."""
+        begin = True
+        while await self.db.write(lambda c, b=begin: self.memory.index.purge(c, begin=b), durable=False):  # type: ignore[misc]
+            begin = False
+
+    async def _found(self, scope: MemoryScope, wish: Wish) -> tuple[list[int], tuple[int, ...]]:
+        """The memories to look in, and the rows that a search means."""
+        if wish.person:
+            tenant = scope.tenant
+            return await self.db.read(lambda c: _stores_of_person(c, tenant, wish.person)), wish.ids
+        own = await self.memory.own_store(scope)
+        ids = wish.ids
+        if wish.query and own is not None:
+            hits = await self.memory.search(scope, wish.query, limit=200, parts=("talk", "history", "documents"))
+            ids = (*ids, *(hit.id for hit in hits if hit.why.get("cover", 0) >= MATCHES))
+        return ([] if own is None else [own]), ids
+
+
+def _stores_of_person(c: Connection, tenant: str, person: str) -> list[int]:
+    own = and_(store_t.c.tenant == tenant, store_t.c.kind == "person", store_t.c.key == person)
+    said = and_(memory_t.c.tenant == tenant, memory_t.c.speaker_id == person)
+    found = [row.id for row in c.execute(select(store_t.c.id).where(own))]
+    found += [row.store_id for row in c.execute(select(memory_t.c.store_id).where(said).distinct())]
+    return sorted(set(found))
+
+
+def _chosen(c: Connection, tenant: str, stores: Sequence[int], wish: Wish, ids: Sequence[int]) -> list[Row[Any]]:
+    """The rows that are meant, what was drawn from them or they were drawn from, and our echoes of them."""
+    if not stores or not (ids or wish.person or wish.source or wish.since or wish.until or wish.everything):
+        return []
+    where = [memory_t.c.tenant == tenant, memory_t.c.store_id.in_(stores)]
+    if wish.person:
+        own = select(store_t.c.id).where(and_(store_t.c.kind == "person", store_t.c.key == wish.person))
+        where.append(or_(memory_t.c.speaker_id == wish.person, memory_t.c.store_id.in_(own)))
+    if wish.source:
+        where.append(memory_t.c.source == wish.source)
+    if wish.since:
+        where.append(memory_t.c.at >= wish.since)
+    if wish.until:
+        where.append(memory_t.c.at <= wish.until)
+    rows: dict[int, Row[Any]] = {}
+    if ids or wish.query:
+        for i in range(0, len(ids), table.PART):
+            part = memory_t.c.id.in_(list(ids[i : i + table.PART]))
+            rows |= {row.id: row for row in c.execute(select(memory_t).where(and_(*where, part)))}
+    else:
+        rows = {row.id: row for row in c.execute(select(memory_t).where(and_(*where)).limit(MOST))}
+    if wish.everything:
+        return list(rows.values())
+    rows |= _same_source(c, stores, rows)
+    rows |= _echoes(c, stores, list(rows.values()))
+    return list(rows.values())
+
+
+def _messages(rows: Sequence[Row[Any]]) -> list[int]:
+    """Messages that rows were drawn from."""
+    numbers = [row.source.partition(":")[2] for row in rows if row.source.startswith("message:")]
+    return [int(number) for number in numbers if number.isdigit()]
+
+
+def _same_source(c: Connection, stores: Sequence[int], rows: dict[int, Row[Any]]) -> dict[int, Row[Any]]:
+    """A turn and the facts drawn from it go together: one would bring the other back."""
+    sources = sorted({row.source for row in rows.values() if row.source.startswith("message:")})
+    out: dict[int, Row[Any]] = {}
+    for i in range(0, len(sources), table.PART):
+        mine = and_(memory_t.c.store_id.in_(stores), memory_t.c.source.in_(sources[i : i + table.PART]))
+        out |= {row.id: row for row in c.execute(select(memory_t).where(mine))}
+    return out
+
+
+def _echoes(c: Connection, stores: Sequence[int], rows: Sequence[Row[Any]]) -> dict[int, Row[Any]]:
+    """Answers of ours that repeat what is forgotten: "your birthday is May 3"."""
+    mine = and_(memory_t.c.store_id.in_(stores), memory_t.c.speaker == table.OURS)
+    ours = [(row, set(unpack(row.terms))) for row in c.execute(select(memory_t).where(mine).limit(MOST))]
+    if not ours or len(rows) > SLICE:
+        return {}
+    often: dict[int, int] = {}
+    for _, terms in ours:
+        for term in terms:
+            often[term] = often.get(term, 0) + 1
+    most = max(3.0, COMMON * len(ours))
+    out: dict[int, Row[Any]] = {}
+    for row in rows:
+        own = {term for term in unpack(row.terms) if often.get(term, 0) <= most}
+        if row.speaker == table.OURS or len(own) < FEWEST:
+            continue
+        for answer, terms in ours:
+            if answer.store_id == row.store_id and answer.at >= row.at and len(own & terms) >= ECHO * len(own):
+                out[answer.id] = answer
+    return out
+
+
+def _preview(rows: Sequence[Row[Any]]) -> Preview:
+    counts: dict[str, int] = {}
+    for row in rows:
+        counts[row.kind] = counts.get(row.kind, 0) + 1
+    newest = sorted(rows, key=lambda row: -int(row.at or 0))[:SAMPLES]
+    return Preview(
+        counts=counts,
+        messages=len({*(row.message_id for row in rows if row.message_id), *_messages(rows)}),
+        samples=tuple(
+            Sample(id=row.id, kind=row.kind, text=row.text[:300], speaker=row.speaker, at=row.at or 0) for row in newest
+        ),
+    )
