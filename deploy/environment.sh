@@ -172,9 +172,11 @@ install() {
 # Imports the core once, so that its byte code exists and the first start is as quick as every later one.
 warm() {
     (cd "$here" && "$python" -c '
-import runpy
+import importlib, pathlib, runpy
 runpy.run_path("app.py", run_name="warm")
-import alembic, cryptography, httpx, nicegui, sqlmodel, uvicorn
+import alembic, cryptography, fastapi, nicegui, uvicorn
+for path in [*pathlib.Path("pages").rglob("*.py"), *pathlib.Path("routes").glob("*.py")]:
+    importlib.import_module(".".join(path.with_suffix("").parts).removesuffix(".__init__"))
 ') >/dev/null 2>"$venv/warm.log" || {
         tail -n 5 "$venv/warm.log" >&2
         stop \

@@ -74,8 +74,12 @@ class Serving:
             with self._changed:
                 lines.append(line)
                 self._changed.notify_all()
-        with self._changed:
-            self._changed.notify_all()
+        # the end of its output comes a moment before its own: who waits must see both
+        try:
+            self.process.wait(10)
+        finally:
+            with self._changed:
+                self._changed.notify_all()
 
     @property
     def said(self) -> str:
