@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from security.addresses import Addresses, host_of, is_loopback
 from security.gate import SCOPE_PEER, header
+from security.throttle import Throttle
 
 # Served by the plain router that app.py gives; an entry that ends in a slash covers all below it.
 HOT = (
@@ -70,6 +71,7 @@ class Front:
         hot: plain router for the paths in `hot_paths`.
         panel: the gate with NiceGUI behind it.
         pages: tells which paths are pages.
+        throttle: how many requests one address may make; no limit without it.
         encrypted_only: from elsewhere than this machine, panel and API answer encrypted requests only.
     """
 
@@ -82,8 +84,9 @@ class Front:
         pages: Callable[[str], bool],
         hot_paths: Sequence[str] = HOT,
         encrypted_only: bool = False,
+        throttle: Throttle | None = None,
     ) -> None:
-        self.encrypted_only = encrypted_only
+        self.encrypted_only, self.throttle = encrypted_only, throttle
         self.hot, self.app = hot, panel
         self.addresses, self.pages = addresses, pages
         self._exact = frozenset(path for path in hot_paths if not path.endswith("/"))
@@ -100,10 +103,13 @@ class Front:
         if peer.proxied:
             scope["client"] = (peer.ip, 0)
             scope["scheme"] = _scheme(scope["type"], secure=peer.secure)
+        kind = _kind(path)
         if peer.bad:
             await _refuse(scope, receive, send, 400)
-        elif path not in OPEN and not self.addresses.allowed(_kind(path), peer.ip):
+        elif path not in OPEN and not self.addresses.allowed(kind, peer.ip):
             await _refuse(scope, receive, send, 403)
+        elif self.throttle is not None and (wait := self.throttle.wait(kind, peer.ip)):
+            await _refuse(scope, receive, send, 429, {"retry-after": str(int(wait) + 1)})
         elif self.encrypted_only and not peer.secure and path not in OPEN and not is_loopback(peer.ip):
             await self._encrypt(scope, receive, send)
         elif path in self._exact or path.startswith(self._below):
@@ -134,11 +140,13 @@ def _scheme(kind: str, *, secure: bool) -> str:
     return plain + "s" if secure else plain
 
 
-async def _refuse(scope: Scope, receive: Receive, send: Send, status: int) -> None:
+async def _refuse(
+    scope: Scope, receive: Receive, send: Send, status: int, more: Mapping[str, str] | None = None
+) -> None:
     if scope["type"] == "websocket":
         await _close(receive, send)
     else:
-        headers = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
+        headers = {"x-content-type-options": "nosniff", "cache-control": "no-store", **(more or {})}
         await PlainTextResponse("", status, headers=headers)(scope, receive, send)
 
 

@@ -139,7 +139,7 @@ class Addresses:
         client = scope.get("client")
         ip = str(client[0]) if client else ""
         secure = scope.get("scheme") in ("https", "wss")
-        if not self._proxies or not self._trusted(ip):
+        if not self._proxies or not self.trusted(ip):
             return Peer(ip=_plain(ip), secure=secure)
         hops, protos = [], []
         for name, value in scope.get("headers", ()):
@@ -152,14 +152,15 @@ class Addresses:
             if parse(hop) is None:
                 return Peer(ip=_plain(ip), secure=secure, proxied=True, bad=True)
             found = hop
-            if not self._trusted(hop):
+            if not self.trusted(hop):
                 break
         if protos and protos[-1] not in ("http", "https", "ws", "wss"):
             return Peer(ip=_plain(ip), secure=secure, proxied=True, bad=True)
         encrypted = protos[-1] in ("https", "wss") if protos else secure
         return Peer(ip=_plain(found), secure=encrypted, proxied=True)
 
-    def _trusted(self, ip: str) -> bool:
+    def trusted(self, ip: str) -> bool:
+        """True for a trusted proxy."""
         return _within(ip, self._proxies)
 
     def allowed(self, kind: str, ip: str) -> bool:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import statistics
 import zlib
+from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from email.utils import parsedate_to_datetime
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -18,8 +21,10 @@ from security.egress import Policy
 from security.names import Names, Resolver
 from security.ranges import Network, closed, is_loopback, parse
 from security.target import Target, build, head_of, read_url, redirected
+from storage.clock import Clock
 from storage.errors import AppError, Invalid, OutcomeUnknown, TooLarge, Unavailable
 
+SKEW_EVERY = 10.0
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 IDLE_SECONDS = 4.0  # less than the usual server's 5, so that we rarely write into a closing connection
 MOST_IDLE = 512
@@ -113,7 +118,9 @@ class EgressClient:
         allow_local_vendors: bool = False,
         ca_file: Path | None = None,
         most_open: int = MOST_OPEN,
+        clock: Clock | None = None,
     ) -> None:
+        self._clock = clock or Clock()
         self._allow_local, self._ca_file = allow_local_vendors, ca_file
         self._idle: dict[tuple[bool, str, int], list[Connection]] = {}
         self._idle_count = 0
@@ -121,6 +128,25 @@ class EgressClient:
         self._names = Names(resolver)
         self._tls: ssl.SSLContext | None = None
         self._opened: tuple[Network, ...] = ()
+        self._skews: deque[float] = deque(maxlen=9)
+        self._skew_at = 0.0
+
+    def clock_skew(self) -> float | None:
+        """Seconds that our clock is ahead of others', the median of late answers; None if too few said their time."""
+        return statistics.median(self._skews) if len(self._skews) >= 3 else None
+
+    def _compare_clocks(self, headers: list[tuple[bytes, bytes]]) -> None:
+        now = asyncio.get_running_loop().time()
+        if now < self._skew_at:
+            return
+        for name, value in headers:
+            if name.lower() == b"date":
+                self._skew_at = now + SKEW_EVERY
+                try:
+                    theirs = parsedate_to_datetime(value.decode("latin-1")).timestamp()
+                except (ValueError, TypeError):
+                    return
+                self._skews.append(self._clock.ms() / 1000 - theirs)
 
     def open_ranges(self, ranges: Sequence[str]) -> None:
         """Set the private ranges that an admin opened for everyone, e.g. `10.2.0.0/16` or `198.18.0.0/15`.
@@ -254,6 +280,7 @@ class EgressClient:
             except BaseException:
                 exchange.end()
                 raise
+            self._compare_clocks(connection.headers)
             encoding, headers = "", []
             for name, value in connection.headers:
                 if name.lower() == b"content-encoding":

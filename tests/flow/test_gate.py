@@ -18,6 +18,7 @@ from routes.headers import Headers
 from security.addresses import Lists
 from security.gate import EVENTS_AT_ONCE, SCOPE_THEME, SCOPE_WHO, Gate
 from security.sessions import key_of
+from security.throttle import Rate, Throttle
 from storage.background import Background
 from storage.clock import ManualClock
 from storage.database import SqliteDatabase
@@ -413,3 +414,12 @@ async def test_behind_tls_nobody_from_elsewhere_comes_plain(door: Door) -> None:
     assert (await door.ask(path="/login", ip="10.0.0.1", x_forwarded_for="203.0.113.5", **forged)).status_code == 200
     half = {"x_forwarded_for": "203.0.113.5", "x_forwarded_proto": "http"}
     assert (await door.ask(path="/login", ip="10.0.0.1", host="bot.example.com", **half)).status_code == 308
+
+
+async def test_a_flood_from_one_address_is_told_to_wait(door: Door) -> None:
+    door.front.throttle = Throttle(door.house.clock, {"panel": Rate(per_second=1, at_once=3)})
+    answers = [await door.ask(path="/login", ip="203.0.113.5") for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    assert answers[-1].headers["retry-after"] == "2"
+    assert (await door.ask(path="/login", ip="203.0.113.6")).status_code == 200
+    assert (await door.ask(path="/webhooks/feishu/a", ip="203.0.113.5")).status_code == 200

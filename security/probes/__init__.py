@@ -1,0 +1,1 @@
+"""Probes of the security checklist, one file a layer. Each has a test that turns it red."""
