@@ -432,7 +432,9 @@ async def stop_job(
     ledger: Ledger, runner: Runner, live: Live, words: Words, who: Principal, job_id: int, conversation_id: int | None
 ) -> bool:
     """End an open job as cancelled, tell the conversation, and end its attempt in this process."""
-    said = (Outgoing(kind="notice", text=words.say(who.lang, "answer.stopped")),)
+    shown = live.text_so_far(job_id).strip()
+    stopped = words.say(who.lang, "answer.stopped")
+    said = (Outgoing(kind="notice", text=f"{shown}\n\n{stopped}" if shown else stopped),)
     if not await ledger.cancel(who.tenant, job_id, said, by=who.id):
         return False
     runner.stop(job_id)

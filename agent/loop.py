@@ -27,6 +27,7 @@ from agent.models.base import (
     ModelEvent,
     ModelRequest,
     Router,
+    Spender,
     TextDelta,
     Thinking,
     ToolCall,
@@ -156,7 +157,7 @@ class AgentLoop:
     async def _turns(
         self, work: Work, asked: Asked, lang: str, chain: Sequence[ModelChoice], recalled: list[Recalled]
     ) -> Ending:
-        job, limits, spent = work.job, self.limits, Spent()
+        limits, spent = self.limits, Spent()
         now = datetime.fromtimestamp(asked.created_at / 1000, UTC).astimezone(ZoneInfo("Asia/Shanghai"))
         system = system_prompt(
             lang, now=f"{now:%Y-%m-%d %H:%M} Asia/Shanghai", person=asked.sender_name, recalled=recalled
@@ -171,7 +172,9 @@ class AgentLoop:
         ctx = self._tool_context(work, asked, lang)
         repeats: Counter[str] = Counter()
         for turn in range(limits.model_calls):
-            done = await self._ask(work, chain, messages, turn, spent, last=turn == limits.model_calls - 1)
+            done = await self._ask(
+                work, chain, messages, turn, spent, person=asked.person, last=turn == limits.model_calls - 1
+            )
             if spent.tokens_in + spent.tokens_out > limits.tokens:
                 raise Rejected("task.tokens", limit=limits.tokens)
             if not done.calls and not done.bad_calls:
@@ -198,10 +201,15 @@ class AgentLoop:
         turn: int,
         spent: Spent,
         *,
+        person: str,
         last: bool,
     ) -> Completed:
+        job = work.job
         request = ModelRequest(
-            messages=tuple(messages), tools=() if last else self.toolbox.definitions, user=work.job.lane
+            messages=tuple(messages),
+            tools=() if last else self.toolbox.definitions,
+            user=job.lane,
+            spender=Spender(tenant=job.tenant, bot=job.bot, person=person, job_id=job.id),
         )
         prices = {choice.ref: choice for choice in chain}
 
@@ -214,7 +222,8 @@ class AgentLoop:
                 elif isinstance(event, Switched):
                     ref = event.ref
                     work.tell("text.reset")
-                    work.tell("switched", ref=event.ref, code=event.error_code)
+                    if event.error_code:  # empty: the same model goes on, what it said so far was a thought
+                        work.tell("switched", ref=event.ref, code=event.error_code)
                 elif isinstance(event, Thinking):
                     work.tell("thinking", chars=event.chars)
                 else:

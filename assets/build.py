@@ -23,7 +23,7 @@ def compiled(lang: str) -> bytes:
     from babel.messages.pofile import read_po
 
     whole = Catalog(locale=lang, creation_date=None, revision_date=None, charset="utf-8", fuzzy=False)
-    whole.mime_headers = [("Content-Type", "text/plain; charset=utf-8")]  # type: ignore[misc]
+    whole.mime_headers = [("Content-Type", "text/plain; charset=utf-8")]
     owner: dict[str, str] = {}
     for path in sorted((LOCALE / lang).glob("*.po")):
         with path.open("rb") as file:

@@ -6,136 +6,53 @@ tool.before, tool.after, reply.before, outbox.committed, send.before, send.answe
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, select, update
 
 from storage.clock import Clock
 from storage.crash import CrashPoints
 from storage.database import Database, new_id
 from storage.envelope import Inbound, Outgoing
 from storage.errors import Lost
-from storage.tables.ledger import Conversation, Delivery, Job, Message, Seen, Step
-
-conversation_t = Conversation.__table__  # type: ignore[attr-defined]
-message_t = Message.__table__  # type: ignore[attr-defined]
-job_t = Job.__table__  # type: ignore[attr-defined]
-step_t = Step.__table__  # type: ignore[attr-defined]
-delivery_t = Delivery.__table__  # type: ignore[attr-defined]
-seen_t = Seen.__table__  # type: ignore[attr-defined]
+from storage.jobs import Accepted, DeliveryView, Ending, Finished, JobView, StepView, lane_of
+from storage.ledger_rows import (
+    NEW_CONVERSATION,
+    NEW_JOB,
+    NEW_MESSAGE,
+    NEW_SEEN,
+    NEW_STEP,
+    conversation_t,
+    delivery_t,
+    job_t,
+    message_t,
+    say_all,
+    seen_t,
+    step_t,
+    view_of,
+)
 
 OPEN = ("todo", "doing")
 
+__all__ = [
+    "OPEN",
+    "Accepted",
+    "DeliveryView",
+    "Ending",
+    "Finished",
+    "JobView",
+    "Ledger",
+    "StepView",
+    "conversation_t",
+    "delivery_t",
+    "job_t",
+    "lane_of",
+    "message_t",
+    "seen_t",
+    "step_t",
+]
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Accepted:
-    """Outcome of `accept`. `fresh` is False if this had entered before: nothing was written."""
-
-    fresh: bool
-    job_id: int
-    message_id: int = 0
-    conversation_id: int = 0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class JobView:
-    """A job at the moment it was claimed, or as the dispatcher queues it."""
-
-    id: int
-    tenant: str
-    key: str
-    lane: str
-    kind: str
-    payload: str
-    bot: str
-    channel: str
-    conversation_id: int | None
-    message_id: int | None
-    address: str
-    model: str
-    title: str
-    attempts: int
-    token: str
-    received_at: int
-    steps: tuple[StepView, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepView:
-    """A recorded step."""
-
-    n: int
-    name: str
-    kind: str
-    status: str
-    request: str
-    result: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Ending:
-    """How a job ends. Every job has exactly one.
-
-    Attributes:
-        status: `done`, `failed`, `refused` or `cancelled`.
-        say: what to send to the job's conversation, in order. Empty for jobs that answer nobody.
-        reason: code of the error where status is not `done`.
-        detail: for the trace page; never secrets.
-    """
-
-    status: str = "done"
-    say: tuple[Outgoing, ...] = ()
-    reason: str = ""
-    detail: str = ""
-    model: str = ""
-    tokens_in: int = 0
-    tokens_out: int = 0
-    cost: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DeliveryView:
-    """A delivery as the sender needs it."""
-
-    id: int
-    tenant: str
-    bot: str
-    channel: str
-    lane: str
-    key: str
-    job_id: int | None
-    conversation_id: int | None
-    address: str
-    payload: str
-    attempts: int
-    committed_at: int
-    status: str = "pending"
-    next_at: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finished:
-    """Rows that ending a job has made."""
-
-    message_ids: tuple[int, ...] = ()
-    deliveries: tuple[DeliveryView, ...] = field(default_factory=tuple)
-
-
-def lane_of(tenant: str, bot: str, key: str) -> str:
-    """Name of a conversation's lane."""
-    return f"{tenant}/{bot}/{key}"
-
-
-_NEW_CONVERSATION = insert(conversation_t)
-_NEW_MESSAGE = insert(message_t)
-_NEW_JOB = insert(job_t)
-_NEW_SEEN = insert(seen_t)
-_NEW_STEP = insert(step_t)
-_NEW_DELIVERY = insert(delivery_t)
 _SEEN = select(seen_t.c.job_id).where(
     and_(
         seen_t.c.tenant == bindparam("t"),
@@ -161,7 +78,6 @@ _CLAIM = (
     .values(status="doing", token=bindparam("tok"), attempts=job_t.c.attempts + 1, started_at=bindparam("now"))
 )
 _LINK = update(message_t).where(message_t.c.id == bindparam("i")).values(job_id=bindparam("job"))
-_SPOKEN = update(conversation_t).where(conversation_t.c.id == bindparam("i")).values(updated_at=bindparam("now"))
 _FINISH = (
     update(job_t)
     .where(and_(job_t.c.id == bindparam("i"), job_t.c.token == bindparam("tok")))
@@ -229,7 +145,7 @@ class Ledger:
         title = " ".join(m.text.split())[:80]
         if found is None:
             made = c.execute(
-                _NEW_CONVERSATION,
+                NEW_CONVERSATION,
                 {
                     "tenant": m.tenant,
                     "bot": m.bot,
@@ -252,7 +168,7 @@ class Ledger:
             c.execute(_TOUCH, {"i": conversation, "now": now, "a": m.address})
         message = new_id(
             c.execute(
-                _NEW_MESSAGE,
+                NEW_MESSAGE,
                 {
                     "tenant": m.tenant,
                     "conversation_id": conversation,
@@ -272,7 +188,7 @@ class Ledger:
         key = f"{m.tenant}:{scope}:{keys[0]}"
         job = new_id(
             c.execute(
-                _NEW_JOB,
+                NEW_JOB,
                 {
                     "tenant": m.tenant,
                     "key": key,
@@ -296,7 +212,7 @@ class Ledger:
             )
         )
         c.execute(_LINK, {"i": message, "job": job})
-        c.execute(_NEW_SEEN, [{"tenant": m.tenant, "scope": scope, "key": k, "job_id": job, "at": now} for k in keys])
+        c.execute(NEW_SEEN, [{"tenant": m.tenant, "scope": scope, "key": k, "job_id": job, "at": now} for k in keys])
         view = JobView(
             id=job,
             tenant=m.tenant,
@@ -339,7 +255,7 @@ class Ledger:
                 return Accepted(fresh=False, job_id=old.id), None
             job = new_id(
                 c.execute(
-                    _NEW_JOB,
+                    NEW_JOB,
                     {
                         "tenant": tenant,
                         "key": key,
@@ -361,7 +277,7 @@ class Ledger:
                 )
             )
             row = c.execute(_JOB, {"i": job}).one()
-            return Accepted(fresh=True, job_id=job, conversation_id=conversation_id or 0), _view(row, "", ())
+            return Accepted(fresh=True, job_id=job, conversation_id=conversation_id or 0), view_of(row, "", ())
 
         accepted, view = await self.db.write(fn)
         if view is not None:
@@ -383,7 +299,7 @@ class Ledger:
                 .where(job_t.c.status.in_(OPEN))
                 .order_by(job_t.c.id)
             )
-            return [_view(row, row.token or "", ()) for row in c.execute(query)]
+            return [view_of(row, row.token or "", ()) for row in c.execute(query)]
 
         return await self.db.read(fn)
 
@@ -405,7 +321,7 @@ class Ledger:
                 if row.attempts > 1
                 else ()
             )
-            return _view(row, token, steps)
+            return view_of(row, token, steps)
 
         view = await self.db.write(fn, durable=False)
         if view is not None:
@@ -420,7 +336,7 @@ class Ledger:
             _hold(c, job)
             c.execute(step_t.delete().where(and_(step_t.c.job_id == job.id, step_t.c.n == n)))
             c.execute(
-                _NEW_STEP,
+                NEW_STEP,
                 {
                     "job_id": job.id,
                     "n": n,
@@ -459,7 +375,7 @@ class Ledger:
             _hold(c, job)
             c.execute(step_t.delete().where(and_(step_t.c.job_id == job.id, step_t.c.n == n)))
             c.execute(
-                _NEW_STEP,
+                NEW_STEP,
                 {
                     "job_id": job.id,
                     "n": n,
@@ -502,7 +418,7 @@ class Ledger:
             )
             if done.rowcount != 1:
                 raise Lost(job.id)
-            return _say(c, job, ending.say, now)
+            return say_all(c, job, ending.say, now)
 
         finished = await self.db.write(fn)
         self.crash.reached("outbox.committed")
@@ -521,7 +437,7 @@ class Ledger:
             )
             if done.rowcount != 1:
                 return None
-            return _say(c, _view(c.execute(_JOB, {"i": job_id}).one(), "", ()), say, now)
+            return say_all(c, view_of(c.execute(_JOB, {"i": job_id}).one(), "", ()), say, now)
 
         finished = await self.db.write(fn)
         if finished is None:
@@ -533,101 +449,3 @@ class Ledger:
 def _hold(c: Connection, job: JobView) -> None:
     if c.execute(_HOLD, {"i": job.id, "tok": job.token}).first() is None:
         raise Lost(job.id)
-
-
-def _say(c: Connection, job: JobView, say: tuple[Outgoing, ...], now: int) -> Finished:
-    """Write our messages and their outbox rows. The playground has nobody to call: it is delivered by being stored."""
-    messages: list[int] = []
-    rows: list[DeliveryView] = []
-    for n, out in enumerate(say):
-        message = None
-        if job.conversation_id is not None:
-            message = new_id(
-                c.execute(
-                    _NEW_MESSAGE,
-                    {
-                        "tenant": job.tenant,
-                        "conversation_id": job.conversation_id,
-                        "job_id": job.id,
-                        "direction": "out",
-                        "channel": job.channel,
-                        "vendor_id": "",
-                        "sender": "",
-                        "sender_name": "",
-                        "text": out.text,
-                        "parts": json.dumps([{"kind": "file", "key": f} for f in out.files]),
-                        "origin": "t4",
-                        "created_at": now,
-                    },
-                )
-            )
-            messages.append(message)
-        stored = job.channel in ("web", "api")
-        key, payload = f"{job.id}-{n}", out.to_json()
-        made = c.execute(
-            _NEW_DELIVERY,
-            {
-                "tenant": job.tenant,
-                "bot": job.bot,
-                "channel": job.channel,
-                "lane": job.lane,
-                "key": key,
-                "job_id": job.id,
-                "conversation_id": job.conversation_id,
-                "message_id": message,
-                "address": job.address,
-                "payload": payload,
-                "event": "",
-                "status": "delivered" if stored else "pending",
-                "attempts": 0,
-                "vendor_id": f"{job.channel}-{message}" if stored else "",
-                "error": "",
-                "detail": "",
-                "committed_at": now,
-                "written_at": now if stored else None,
-                "ended_at": now if stored else None,
-            },
-        )
-        if not stored:
-            rows.append(
-                DeliveryView(
-                    id=new_id(made),
-                    tenant=job.tenant,
-                    bot=job.bot,
-                    channel=job.channel,
-                    lane=job.lane,
-                    key=key,
-                    job_id=job.id,
-                    conversation_id=job.conversation_id,
-                    address=job.address,
-                    payload=payload,
-                    attempts=0,
-                    committed_at=now,
-                )
-            )
-    if messages and job.conversation_id is not None:
-        c.execute(_SPOKEN, {"i": job.conversation_id, "now": now})
-    return Finished(message_ids=tuple(messages), deliveries=tuple(rows))
-
-
-def _view(row: object, token: str, steps: tuple[StepView, ...]) -> JobView:
-    r: Any = row
-    return JobView(
-        id=r.id,
-        tenant=r.tenant,
-        key=r.key,
-        lane=r.lane,
-        kind=r.kind,
-        payload=r.payload,
-        bot=r.bot,
-        channel=r.channel or "",
-        conversation_id=r.conversation_id,
-        message_id=r.message_id,
-        address=r.address or r.conversation_address or "{}",
-        model=r.model or r.conversation_model or "",
-        title=r.title,
-        attempts=r.attempts,
-        token=token,
-        received_at=r.received_at or r.created_at,
-        steps=steps,
-    )

@@ -1,4 +1,4 @@
-"""What a tool is: a typed function and a spec that the host checks at start. One place executes tools (`agent/loop.py`)."""
+"""What a tool is: a typed function and a spec that the host checks at start. Only `agent/loop.py` executes tools."""
 
 from __future__ import annotations
 

@@ -30,8 +30,8 @@ def plan_tool() -> Tool:
 
     return Tool(
         name="plan",
-        description="Show the person a plan for a task of several steps, then call again with the whole list whenever a "
-        "step's state changes.",
+        description="Show the person a plan for a task of several steps, then call again with the whole list whenever "
+        "a step's state changes.",
         args=PlanArgs,
         run=run,
         effect="write",
