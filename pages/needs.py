@@ -12,6 +12,7 @@ from pages.visitor import Visitor
 from storage.errors import AppError
 from storage.provision import Provisioning
 
+_PAGE = {"llm.yaml": "/models", "channels.yaml": "/bots"}
 Source = Callable[[Visitor], Awaitable[list[Need]]]
 
 
@@ -68,7 +69,7 @@ def file_needs(files: Provisioning) -> Source:
                 what, remedy = v.explain(state.error)
                 where = v.t("need.file.line", line=state.line) if state.line else ""
                 why = f"{where} {v.sentence(what, remedy)}".strip()
-                found.append(_need(v, 8, "bad", "file", "/models", why=why, name=name))
+                found.append(_need(v, 8, "bad", "file", _PAGE.get(name, "/"), why=why, name=name))
         return found
 
     return needs

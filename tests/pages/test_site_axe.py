@@ -26,6 +26,7 @@ PAGES = (
     "/models",
     "/models?add=deepseek",
     "/models?view=usage",
+    "/security",
     "/people",
     "/account",
     "/setup?step=model",
