@@ -112,13 +112,14 @@ make_venv() {
     rm -f "$here/.venv.log"
 }
 
-# pip_install LOCK: pip with the lock's hashes; wheels only, because nobody should need a compiler.
+# pip_install LOCK: pip with the lock's hashes. Wheels only, because nobody should need a compiler to run this; one
+# package that only tests use (forbiddenfruit, plain Python) is published as source.
 pip_install() {
     log=$venv/install.log
     : >"$venv/install.failed"
     {
         "$python" -m pip install --disable-pip-version-check --no-input --no-compile --only-binary :all: \
-            --require-hashes -r "$1" 2>&1 && rm -f "$venv/install.failed"
+            --no-binary forbiddenfruit --require-hashes -r "$1" 2>&1 && rm -f "$venv/install.failed"
     } | tee "$log" | if [ -t 2 ]; then
         awk '/^(Collecting|Requirement already satisfied)/ { n++; printf "\r  %d %-60.60s", n, $2 }
              /^Installing collected/ { printf "\r  … %-60s", "" }
