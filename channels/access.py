@@ -41,9 +41,12 @@ class AccessList:
         if policy == "open":
             return Verdict.ALLOWED
         listed = set(re.split(r"[\s,，;；]+", config.get("allow")))
-        if message.sender in listed or (message.kind == "group" and message.conversation in listed):
+        # a group is let in as a whole, whatever keeps its conversations apart: `<group>/<thread or person>`
+        place = message.conversation
+        groups = {place, place.rpartition("/")[0]} - {""} if message.kind == "group" else set()
+        if message.sender in listed or groups & listed:
             return Verdict.ALLOWED
-        subjects = [message.sender, *([message.conversation] if message.kind == "group" else [])]
+        subjects = [message.sender, *groups]
         now = self.clock.ms()
 
         def fn(c: Connection) -> Verdict:
