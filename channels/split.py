@@ -20,38 +20,59 @@ def split_markdown(text: str, most: int, measure: Callable[[str], int] = len) ->
     """
     if measure(text) <= most:
         return [text]
+    todo = _lines(text, most - ROOM - measure("```"), measure)
     pieces: list[str] = []
     lines: list[str] = []
-    fence = ""  # what opens again the fence that we are in
-
-    def size(extra: str) -> int:
-        return measure("\n".join([*lines, extra]))
-
-    def close() -> None:
-        nonlocal lines
-        body, rest = (lines, []) if fence else _at_paragraph(lines)
-        piece = "\n".join([*body, _marker(fence)] if fence else body).strip("\n")
-        if piece:
-            pieces.append(piece)
-        lines = ([fence] if fence else []) + rest
-
-    for line in _lines(text, most - ROOM - measure("```"), measure):
-        if lines and size(line) > most - ROOM:
-            close()
-            if lines and lines != [fence] and size(line) > most - ROOM:
-                pieces.append("\n".join(lines).strip("\n"))  # the kept paragraph leaves no room either
-                lines = []
-        lines.append(line)
-        found = FENCE.match(line)
-        if found:
-            if not fence:
-                fence = line if len(line) <= 30 else found[1]
-            elif found[1].startswith(_marker(fence)) and not found[2].strip():
-                fence = ""
+    fence, at = "", 0  # what opens again the fence that we are in; the next line
+    while at < len(todo):
+        count = _room(lines, todo, at, most - ROOM, measure)
+        if not count and lines and lines != [fence]:
+            pieces.append("\n".join(lines).strip("\n"))  # the paragraph that was kept leaves no room
+            lines = []
+            continue
+        for line in todo[at : at + max(count, 1)]:
+            lines.append(line)
+            fence = _fence_after(fence, line)
+        at += max(count, 1)
+        if at < len(todo):
+            body, rest = (lines, []) if fence else _at_paragraph(lines)
+            piece = "\n".join([*body, _marker(fence)] if fence else body).strip("\n")
+            if piece:
+                pieces.append(piece)
+            lines = ([fence] if fence else []) + rest
     last = "\n".join(lines).strip("\n")
     if last and last != fence:
         pieces.append(last)
     return pieces
+
+
+def _room(lines: list[str], todo: list[str], at: int, most: int, measure: Callable[[str], int]) -> int:
+    """How many of the next lines fit behind these. Measures few times: a long text must not hold up the process."""
+
+    def fits(count: int) -> bool:
+        return measure("\n".join([*lines, *todo[at : at + count]])) <= most
+
+    low, high, left = 0, 32, len(todo) - at
+    while high < left and fits(high):
+        low, high = high, high * 2
+    high = min(high, left)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if fits(middle):
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _fence_after(fence: str, line: str) -> str:
+    """The fence that is open after a line."""
+    found = FENCE.match(line)
+    if not found:
+        return fence
+    if not fence:
+        return line if len(line) <= 30 else found[1]
+    return "" if found[1].startswith(_marker(fence)) and not found[2].strip() else fence
 
 
 def _marker(fence: str) -> str:
