@@ -13,7 +13,7 @@ import orjson
 
 from channels.base import Accept, BotConfig, Pace, ProbeResult, RawRequest, RawResponse
 from channels.feishu import render
-from channels.feishu.address import Address
+from channels.feishu.address import Address, target
 from channels.feishu.cardkit import CardKit
 from channels.feishu.client import FeishuClient, Posted
 from channels.feishu.inbound import inbound
@@ -199,6 +199,10 @@ class FeishuChannel:
 
     def split(self, out: Outgoing) -> Sequence[Outgoing]:
         return render.split(out)
+
+    def address(self, text: str) -> str:
+        """The address of a chat, person or mail address, for pushes. Raises `Invalid`."""
+        return target(text).to_json()
 
     async def send(self, out: Outgoing, address: str, key: str, written: Callable[[], None]) -> Receipt:
         where = Address.from_json(address)
