@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from channels.base import RawRequest, RawResponse
 from channels.registry import Bots
 from routes.body import headers_of, read_body
-from storage.errors import AppError, Throttled
+from storage.errors import AppError, Invalid, Throttled
 from storage.principal import TENANT
 from storage.words import Words, negotiate
 
@@ -40,7 +40,7 @@ class WebhookRoute:
         """Serve one request whose path begins with `PREFIX`."""
         type, _, name = str(scope["path"]).removeprefix(PREFIX).partition("/")
         if scope["method"] not in ("POST", "GET") or (scope["method"] == "GET" and type != "wecom"):
-            await _answer(send, RawResponse(status=405, body=b'{"code":"http.method"}'), {"allow": "POST"})
+            await self._refuse(scope, send, Invalid("http.method"), status=405)
             return
         try:
             headers = headers_of(scope, SIGNED)
@@ -63,17 +63,19 @@ class WebhookRoute:
         except AppError as error:
             await self._refuse(scope, send, error)
             return
-        except ValueError:
-            await _answer(send, RawResponse(status=400, body=b'{"code":"http.query"}'))
+        except ValueError:  # more parameters than anybody needs
+            await self._refuse(scope, send, Invalid("http.query"))
             return
         await _answer(send, answer)
 
-    async def _refuse(self, scope: Scope, send: Send, error: AppError) -> None:
+    async def _refuse(self, scope: Scope, send: Send, error: AppError, status: int = 0) -> None:
         accept = next((v.decode("latin-1") for k, v in scope["headers"] if k == b"accept-language"), "en")
         text = self.words.say(negotiate(accept), f"error.{error.code}", **error.params)
         more = {"retry-after": str(math.ceil(error.retry_after))} if isinstance(error, Throttled) else {}
+        if status == 405:
+            more["allow"] = "POST"
         body = json.dumps({"code": error.code, "message": text}, ensure_ascii=False).encode()
-        await _answer(send, RawResponse(status=error.status, body=body), more)
+        await _answer(send, RawResponse(status=status or error.status, body=body), more)
 
 
 async def _answer(send: Send, answer: RawResponse, more: dict[str, str] | None = None) -> None:
