@@ -59,8 +59,8 @@ async def test_codes_are_set_up_and_asked_for(start_site: StartSite, open_page: 
     await expect(error(page, "code")).not_to_be_empty()
     await page.fill("[name=code]", pyotp.TOTP(secret).now())
     await page.get_by_role("button", name="确认并开启").click()
+    await expect(page.locator(".recovery li")).to_have_count(10)
     codes = await page.locator(".recovery li").all_inner_texts()
-    assert len(codes) == 10
     await page.get_by_role("button", name="我已存好").click()
     await expect(page.locator(".st.ok", has_text="已开启")).to_be_visible()
     assert codes[0] not in await page.content()
