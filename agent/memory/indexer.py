@@ -41,7 +41,8 @@ class Progress:
     total: int
 
 
-def _lower_priority() -> None:
+def lower_priority() -> None:
+    """Let a thread yield to all others."""
     if sys.platform == "linux":  # there a thread has its own priority
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
@@ -59,7 +60,7 @@ class Indexer:
         self._idle = asyncio.Event()
         self._below: int | None = None  # rows from here down are still to be looked at; None: all were
         self._stopped = False
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="memory-index", initializer=_lower_priority)
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="memory-index", initializer=lower_priority)
 
     def mark(self, store: int, sitting: int) -> None:
         """A sitting has new rows."""

@@ -43,7 +43,7 @@ class Meaning:
         default: str,
         run: Callable[..., Awaitable[Embedder | None]],
         told: Callable[[int, dict[int, bytes]], Awaitable[None]],
-        changed: Callable[[], None],
+        changed: Callable[[], Awaitable[None]],
     ) -> None:
         """`told` hears of new vectors of the serving embedder, `changed` when another one has begun to serve."""
         self.db, self.clock, self.background, self.folder, self._default = db, clock, background, folder, default
@@ -153,7 +153,7 @@ class Meaning:
             await self._end(self._serving)
         self.embedder = embedder
         self._serving = None if embedder is None else indexer or self._begin(embedder)
-        self._changed()
+        await self._changed()
         await self._note(SERVING, wanted if embedder is not None else "")
         log.info("memory uses %s", embedder.name if embedder is not None else "words alone")
 

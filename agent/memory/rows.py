@@ -316,6 +316,16 @@ def load_pooled(c: Connection, store: int, part: str, embedder: str) -> list[tup
     return [(int(row[0]), row[1]) for row in found if row[1]]
 
 
+def load_pooled_of(c: Connection, ids: Sequence[int], embedder: str) -> list[tuple[int, bytes]]:
+    """Packed pooled vectors of rows."""
+    out: list[tuple[int, bytes]] = []
+    for i in range(0, len(ids), PART):
+        mine = and_(vector_t.c.memory_id.in_(ids[i : i + PART]), vector_t.c.embedder == embedder)
+        found = c.execute(select(vector_t.c.memory_id, vector_t.c.pooled).where(mine))
+        out += [(int(row[0]), row[1]) for row in found if row[1]]
+    return out
+
+
 def load_tokens(c: Connection, embedder: str, ids: Sequence[int]) -> dict[int, bytes]:
     """Packed token vectors by row."""
     out: dict[int, bytes] = {}

@@ -14,7 +14,7 @@ import numpy as np
 from agent.memory import rank
 from agent.memory.question import Question
 from agent.memory.vectors import nearest, unpack_pooled
-from agent.memory.view import View
+from agent.memory.view import Snapshot, View
 
 if TYPE_CHECKING:
     from agent.memory.embedder import QueryVectors
@@ -62,13 +62,10 @@ def show(view: View, pooled: Sequence[tuple[int, bytes]], size: int) -> None:
         view.set_pooled({i: vectors[n] for n, (i, _) in enumerate(right)})
 
 
-def first(views: Sequence[tuple[View, str]], q: Question, vectors: QueryVectors | None) -> list[Pass]:
+def first(parts: Sequence[tuple[Snapshot, str]], q: Question, vectors: QueryVectors | None) -> list[Pass]:
     """Score all rows of each memory and choose those worth a closer look."""
-    out = []
-    for view, part in views:
-        pooled = None if vectors is None else vectors.pooled
-        out.append(Pass(rank.first_pass(view.snapshot(), q, pooled, documents=part == "documents"), part))
-    return out
+    pooled = None if vectors is None else vectors.pooled
+    return [Pass(rank.first_pass(s, q, pooled, documents=part == "documents"), part) for s, part in parts if s.size]
 
 
 def second(

@@ -14,12 +14,13 @@ from sqlalchemy import Connection
 
 from agent.memory import rows as table
 from agent.memory.base import MemoryScope, Recalled
-from agent.memory.embedder import Embedder
+from agent.memory.embedder import Embedder, QueryVectors
 from agent.memory.fulltext import Fts5Words, WordIndex
 from agent.memory.indexer import Progress
 from agent.memory.keeper import Keeper
+from agent.memory.large import Large
 from agent.memory.meaning import Meaning
-from agent.memory.question import read_question
+from agent.memory.question import Question, read_question
 from agent.memory.rows import Added, NewRow
 from agent.memory.views import Views
 from storage.background import Background
@@ -29,7 +30,6 @@ from storage.errors import Invalid
 
 if TYPE_CHECKING:
     from agent.memory.search import Hit
-    from agent.memory.view import View
 
 T = TypeVar("T")
 
@@ -67,7 +67,8 @@ class MemoryStore:
         self._stores: dict[tuple[str, str, str], int] = {}
         self.views = Views(db, self.thread)
         self.keeper = Keeper(db, clock, background, self.index, self.zone, self.thread, self._added)
-        self.meaning = Meaning(db, clock, background, index_dir, wanted, self.thread, self._embedded, self.views.clear)
+        self.large = Large(db, background, self.index, index_dir, self.thread)
+        self.meaning = Meaning(db, clock, background, index_dir, wanted, self.thread, self._embedded, self._changed)
 
     # ---- life
 
@@ -80,6 +81,7 @@ class MemoryStore:
         """Write what waits and end the threads. Vectors that are missing are made after the next start."""
         await self.settle()
         await self.meaning.stop()
+        await self.large.stop()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     @property
@@ -99,6 +101,7 @@ class MemoryStore:
         """Wait until everything said so far has its vectors."""
         await self.settle()
         await self.meaning.settle()
+        await self.large.settle()
 
     async def progress(self) -> Progress:
         """How far the vectors are; an empty name where words alone serve."""
@@ -220,8 +223,16 @@ class MemoryStore:
             self.meaning.mark(store, sitting)
 
     async def _embedded(self, store: int, vectors: dict[int, bytes]) -> None:
+        embedder = self.embedder
+        if embedder is not None:
+            await self.views.embedded(store, vectors, embedder.size)
+            await self.large.embedded(store, vectors, embedder)
+
+    async def _changed(self) -> None:
+        self.views.clear()
+        self.large.clear()
         if self.embedder is not None:
-            await self.views.embedded(store, vectors, self.embedder.size)
+            await self.large.prepare(self.embedder)
 
     # ---- finding
 
@@ -287,27 +298,29 @@ class MemoryStore:
             await self.settle()
         embedder = self.embedder
         parts = parts or (("talk", "documents", "history") if _HISTORY.search(query) else ("talk", "documents"))
-        views = [
-            (view, part)
-            for store in await self.stores_of(scope)
-            for part in parts
-            if (view := await self.views.get(store, part, embedder)) is not None
-        ]
-        if not views:
+        stores = await self.stores_of(scope)
+        if not stores:
             return []
-        question, vectors, passes = await self.thread(self._first, views, query, now or self.clock.ms(), embedder)
+        question, vectors = await self.thread(self._ask, query, now or self.clock.ms(), embedder)
+        snapshots: list[tuple[Any, str]] = []
+        for store in stores:
+            for part in parts:
+                view = await self.views.get(store, part, embedder)
+                if view == "large":
+                    snapshots.append((await self.large.snapshot(store, part, question, vectors, embedder), part))
+                elif view is not None:
+                    snapshots.append((view, part))
+        if not snapshots:
+            return []
+        passes = await self.thread(_first, snapshots, question, vectors)
         tokens: dict[int, bytes] = {}
         if vectors is not None and vectors.tokens is not None and embedder is not None:
             wanted = [i for one in passes for i in one.ids]
             tokens = await self.db.read(lambda c: table.load_tokens(c, embedder.name, wanted))
         return await self.thread(_second, passes, question, vectors, tokens, limit)
 
-    def _first(self, views: Sequence[tuple[View, str]], query: str, now: int, embedder: Embedder | None) -> Any:
-        from agent.memory import search
-
-        question = read_question(query, now, self.zone)
-        vectors = None if embedder is None else embedder.query(query)
-        return question, vectors, search.first(views, question, vectors)
+    def _ask(self, query: str, now: int, embedder: Embedder | None) -> tuple[Question, QueryVectors | None]:
+        return read_question(query, now, self.zone), None if embedder is None else embedder.query(query)
 
     async def stores_of(self, scope: MemoryScope) -> list[int]:
         """Numbers of the memories that a scope may see, as far as they exist; its own first if it exists."""
@@ -344,7 +357,16 @@ class MemoryStore:
     def forgotten(self, stores: Sequence[int]) -> None:
         """Rows of these memories are gone or changed: nothing that was made from them may serve any more."""
         self.views.drop(stores)
+        self.large.changed(stores)
         self._stores = {key: number for key, number in self._stores.items() if number not in set(stores)}
+
+
+def _first(held: Sequence[tuple[Any, str]], question: Question, vectors: QueryVectors | None) -> Any:
+    from agent.memory import search
+    from agent.memory.view import View
+
+    parts = [(one.snapshot() if isinstance(one, View) else one, part) for one, part in held]
+    return search.first(parts, question, vectors)
 
 
 def _second(passes: Any, question: Any, vectors: Any, tokens: dict[int, bytes], limit: int) -> list[Hit]:

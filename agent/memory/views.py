@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import Connection
 
 from agent.memory import rows as table
 from agent.memory.embedder import Embedder
+from agent.memory.large import LARGE
 from agent.memory.rows import Added, NewRow
 from storage.database import Database
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from agent.memory.view import View
 
 PARTS = ("talk", "documents", "history")
-MOST_IN_MEMORY = 60_000  # rows of all views
+MOST_IN_MEMORY = 40_000  # rows of all views; 1.8 KB each
 EACH = 50  # what an empty view counts
 
 
@@ -45,11 +46,16 @@ class Views:
         """`run` runs a function in one of the search's threads."""
         self.db, self._run = db, run
         self._held: OrderedDict[tuple[int, str], View] = OrderedDict()
+        self._large: set[tuple[int, str]] = set()
         self._changed: dict[int, int] = {}  # memory -> how often it has changed since the start
 
-    async def get(self, store: int, part: str, embedder: Embedder | None) -> View | None:
-        """A memory's part, loaded if need be; None if it is empty."""
+    async def get(self, store: int, part: str, embedder: Embedder | None) -> View | Literal["large"] | None:
+        """A memory's part, loaded if need be; None if it is empty, a word if it is too large for a view."""
         held = self._held.get((store, part))
+        large = (store, part) in self._large
+        if held is None and (large or await self.db.read(lambda c: table.count_rows(c, store, part)) > LARGE):
+            self._large.add((store, part))
+            return "large"
         while held is None:
             before = self._changed.get(store, 0)
             loaded, pooled = await self.db.read(lambda c: _load(c, store, part, embedder))
@@ -73,6 +79,8 @@ class Views:
             fresh = [Kept(one) for one in added if one.fresh and part_of(one.row) == part]
             if view is not None and fresh:
                 await self._run(view.add, fresh)
+                if view.size > LARGE + LARGE // 10:
+                    self._held.pop((store, part), None)
 
     async def embedded(self, store: int, vectors: dict[int, bytes], size: int) -> None:
         """Show new vectors to the views that are held."""
@@ -88,6 +96,7 @@ class Views:
             self._touch(store)
             for part in PARTS:
                 self._held.pop((store, part), None)
+                self._large.discard((store, part))
 
     def clear(self) -> None:
         """Another embedder has taken over."""
