@@ -16,6 +16,8 @@ from channels.registry import Bots, state_t
 from storage.ledger import job_t
 
 DAY = 86_400_000
+CALLED = frozenset({"webhook", "http", "app"})
+"""Modes in which the vendor calls us; in the others we connect to it, or only push."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,7 +113,7 @@ def bot_view(c: Connection, tenant: str, rows: BotRows, bots: Bots, now: int, on
 def callback_of(kept: Kept) -> str:
     """The path that the vendor calls, for modes that it calls."""
     manifest = MANIFESTS.get(kept.type)
-    if manifest is None or not manifest.receives or kept.mode not in ("webhook", "http", "callback"):
+    if manifest is None or not manifest.receives or kept.mode not in CALLED:
         return ""
     return f"/webhooks/{kept.type}/{quote(kept.name)}"
 
