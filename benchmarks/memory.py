@@ -1,24 +1,31 @@
 """How well and how quickly memory finds, through the product's own store and search in a fresh data folder.
 
     python benchmarks/memory.py [--data FOLDER] [--json FILE] [--no-model] [--set NAME ...] [--runs FOLDER]
-    python benchmarks/memory.py --scale N [--texts FOLDER] [--json FILE] [--no-model]
+    python benchmarks/memory.py --scale N [--data FOLDER] [--folder FOLDER] [--json FILE]
 
 FOLDER holds sets in JSON lines (documents.jsonl, queries.jsonl); they are not part of the project. Without it the
 benchmark says so and ends with success. `--runs` also writes what was found, one line a query.
+
+`--scale` fills one memory with N texts: what the sets hold, their clauses and pairs of clauses, and sentences made
+up for the purpose where these do not suffice; and compares the search with an exact scan in the same run.
+`--folder` keeps the data folder, so that a second run need not embed again.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import random
+import re
 import sys
 import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -30,7 +37,9 @@ from sqlmodel import SQLModel
 
 import storage.tables  # noqa: F401
 from agent.memory.base import MemoryScope
-from agent.memory.rows import OURS, some_rows
+from agent.memory.e5.projection import commonest, sentences
+from agent.memory.e5.weights import Weights, weights_file
+from agent.memory.rows import OURS, load_pooled, some_rows
 from agent.memory.store import MemoryStore, build_memory
 from storage.background import Background
 from storage.clock import Clock
@@ -215,6 +224,107 @@ def as_json(m: Measured) -> dict[str, Any]:
     }
 
 
+def scale_texts(data: Path, count: int) -> list[str]:
+    """Distinct texts: real ones and their parts as far as they go, made-up sentences for the rest."""
+    out: dict[str, None] = {}
+    whole = [text_of(d) for path in sorted(data.glob("*/documents.jsonl")) for d in lines(path)]
+    clauses = [[c.strip() for c in re.split(r"(?<=[.!?。！？；;，,])", t) if len(c.strip()) > 8] for t in whole]
+    out.update(dict.fromkeys(whole))
+    for some in clauses:
+        out.update(dict.fromkeys(some))
+    for some in clauses:
+        out.update(dict.fromkeys(f"{a} {b}" for a, b in pairwise(some)))
+    if len(out) < count:
+        session = Weights(weights_file())
+        latin = commonest(session.pieces, session.scores, "\u2581[a-z]{3,12}")
+        chinese = commonest(session.pieces, session.scores, "[\u4e00-\u9fff]{2,4}")
+        out.update(dict.fromkeys(sentences(2 * count, latin, chinese)))
+    return list(out)[:count]
+
+
+async def scale(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Fill one memory, then search it beside an exact scan."""
+    import numpy as np
+
+    from agent.memory.vectors import unpack_pooled
+
+    count, scope = options.scale, MemoryScope(tenant="scale")
+    texts = scale_texts(options.data, count)
+    memory, db, background = open_store(folder, model=True)
+    await memory.start()
+    await memory.loaded()
+    begun = time.perf_counter()
+    for i in range(0, len(texts), 2000):
+        await memory.keep_pieces(scope, 1, [(n, texts[n], str(n // 10)) for n in range(i, min(i + 2000, len(texts)))])
+    filled = time.perf_counter() - begun
+    begun = time.perf_counter()
+    waiting = asyncio.ensure_future(memory.indexed())
+    while not (await asyncio.wait([waiting], timeout=30))[0]:
+        state = await memory.progress()
+        print(f"  vectors {state.done} of {state.total}, graph {list(memory.large.progress.values())}", flush=True)
+    await memory.search(scope, "start", limit=1)
+    await memory.large.settle()
+    embedded = time.perf_counter() - begun
+    await memory.stop()
+    db.close()
+    gc.collect()
+
+    memory, db, background = open_store(folder, model=True)
+    begun = time.perf_counter()
+    await memory.start()
+    ready = time.perf_counter() - begun
+    await memory.loaded()
+    await memory.large.settle()
+    loaded = time.perf_counter() - begun
+    embedder = memory.embedder
+    assert embedder is not None
+    store = (await memory.stores_of(scope))[0]
+    dice = random.Random(1)
+    queries = [" ".join(t.split())[: dice.randint(12, 60)] for t in dice.sample(texts, options.queries)]
+    ms: list[float] = []
+    for query in queries:
+        begun = time.perf_counter()
+        await memory.search(scope, query, limit=20)
+        ms.append((time.perf_counter() - begun) * 1000)
+    rss = resident()
+
+    rows = await db.read(lambda c: load_pooled(c, store, "documents", embedder.name))
+    ids = np.array([i for i, _ in rows])
+    matrix = unpack_pooled([p for _, p in rows], embedder.size)
+    graph = memory.large.graph(store, "documents", embedder)
+    near_ms, exact_ms, found = [], [], 0
+    for query in queries:
+        vector = embedder.query(query).pooled
+        begun = time.perf_counter()
+        likeness = matrix @ vector
+        best = ids[np.argpartition(-likeness, 10)[:10]]
+        exact_ms.append((time.perf_counter() - begun) * 1000)
+        begun = time.perf_counter()
+        got = best if graph is None else graph.near(vector, 10)[0]
+        near_ms.append((time.perf_counter() - begun) * 1000)
+        found += len(set(best.tolist()) & set(got.tolist()))
+    await memory.stop()
+    await background.stop()
+    db.close()
+    size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+    index = sum(f.stat().st_size for f in (folder / "index").glob("graph-*"))
+    out = {
+        "memories": len(rows),
+        "search_ms": {"p50": round(quantile(ms, 0.5), 1), "p95": round(quantile(ms, 0.95), 1)},
+        "graph_ms": {"p50": round(quantile(near_ms, 0.5), 2), "p95": round(quantile(near_ms, 0.95), 2)},
+        "exact_scan_ms": {"p50": round(quantile(exact_ms, 0.5), 1), "p95": round(quantile(exact_ms, 0.95), 1)},
+        "recall_at_10_against_exact": round(found / (10 * len(queries)), 4),
+        "disk_mb": round(size / 1e6, 1),
+        "graph_mb": round(index / 1e6, 1),
+        "start_seconds": {"ready": round(ready, 2), "with_index": round(loaded, 2)},
+        "seconds": {"words": round(filled, 1), "vectors_and_graph": round(embedded, 1)},
+        "resident_mb": round(rss, 1),
+    }
+    for name, value in out.items():
+        print(f"{name:28} {value}")
+    return out
+
+
 async def retrieval(options: argparse.Namespace, sets: list[Path], folder: Path) -> list[Measured]:
     """All sets in one store."""
     memory, db, background = open_store(folder, model=not options.no_model)
@@ -249,7 +359,15 @@ def main() -> None:
     parser.add_argument("--set", action="append", help="only this set; may be repeated")
     parser.add_argument("--runs", type=Path, help="also write what was found, one file a set")
     parser.add_argument("--folder", type=Path, help="data folder to fill or to use again; a fresh one otherwise")
+    parser.add_argument("--scale", type=int, help="fill one memory with so many texts and search it")
+    parser.add_argument("--queries", type=int, default=300, help="searches of --scale")
     options = parser.parse_args()
+    if options.scale:
+        with tempfile.TemporaryDirectory() as fresh:
+            figures = asyncio.run(scale(options, options.folder or Path(fresh)))
+        if options.json:
+            options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        return
     sets = sorted(p.parent for p in options.data.glob("*/queries.jsonl")) if options.data.is_dir() else []
     if options.set:
         sets = [path for path in sets if path.name in options.set]

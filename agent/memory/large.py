@@ -127,6 +127,10 @@ class Large:
             task.cancel()
         self._graphs.clear()
 
+    def graph(self, store: int, part: str, embedder: Embedder) -> Graph | None:
+        """The graph that serves, if there is one yet."""
+        return self._graphs.get((store, part, embedder.name))
+
     # ---- searching
 
     async def snapshot(
