@@ -24,7 +24,7 @@ from storage.errors import AppError, OutcomeUnknown, Rejected, Throttled, Unavai
 
 log = logging.getLogger(__name__)
 
-MOST_CARDS = 2_000
+MOST_CARDS = 100  # at once; more answers than that are sent whole, so that the vendor's limits are left for them
 MOST_SHOWN = 12_000
 CLOSED = "feishu.300309"
 DISORDER = "feishu.300317"
@@ -38,11 +38,13 @@ class StreamPace:
     Attributes:
         first: before a card is opened: a quick answer needs none.
         every: between two looks at the text; the vendor allows ten changes a second for a card.
+        apart: between two changes of all cards together: half of what the vendor allows an app.
         reopen: the vendor closes a card for writing ten minutes after it was opened.
     """
 
     first: float = 0.6
     every: float = 0.35
+    apart: float = 0.04
     reopen: float = 540.0
     sleep: Callable[[float], Awaitable[None]] = field(default=asyncio.sleep)
 
@@ -68,7 +70,7 @@ class _Card:
                     return
                 text, wait = self._now(), pace.every
             await self._open(text)
-            while not await self._stopped(pace.every):
+            while not await self._stopped(self.streams.every()):
                 await self._show(self._now())
         except AppError as error:
             log.info("the card of job %s is shown no further: %s", self.job, error)
@@ -141,6 +143,10 @@ class CardStreams:
             return
         card = _Card(self, job, to, text)
         self._open[job] = (card, self.background.spawn(f"feishu card {job}", card.run()))
+
+    def every(self) -> float:
+        """Seconds between two changes of one card, with so many open."""
+        return max(self.pace.every, self.pace.apart * len(self._open))
 
     async def finish(self, job: int, out: Outgoing, written: Callable[[], None]) -> str | None:
         """Bring a job's card to its end with the final text.

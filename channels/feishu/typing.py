@@ -12,7 +12,7 @@ from storage.errors import AppError, Rejected
 
 log = logging.getLogger(__name__)
 
-MOST_SIGNS = 2_000
+MOST_SIGNS = 50  # at once: the vendor's limits are for answers
 LONGEST = 900.0
 
 

@@ -222,6 +222,16 @@ async def test_a_repeated_plain_answer_is_left_alone(server: FeishuServer, monke
     await bench.close()
 
 
+async def test_many_cards_share_what_the_vendor_allows(bench: Bench) -> None:
+    cards = bench.channel._cards
+    assert cards is not None
+    assert cards.every() == QUICK.every
+    for job in range(200):
+        bench.begin(job)
+    assert len(cards._open) == 100
+    assert cards.every() == 4.0
+
+
 # ---- the sign of typing
 
 
