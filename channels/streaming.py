@@ -75,12 +75,12 @@ class Streaming:
     async def _begin(self, job: int) -> None:
         def fn(c: Connection) -> tuple[str, str, str] | None:
             query = (
-                select(job_t.c.tenant, job_t.c.bot, conversation_t.c.address)
+                select(job_t.c.tenant, job_t.c.bot, job_t.c.address, conversation_t.c.address.label("newest"))
                 .join(conversation_t, conversation_t.c.id == job_t.c.conversation_id)
                 .where(job_t.c.id == job)
             )
             row = c.execute(query).first()
-            return None if row is None else (row.tenant, row.bot, row.address)
+            return None if row is None else (row.tenant, row.bot, row.address or row.newest)
 
         found = await self.db.read(fn)
         if found is None or job not in self._running:
