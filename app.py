@@ -62,6 +62,7 @@ from security.probes.layers import CHECKS
 from security.sessions import Sessions
 from security.setup import Setup
 from security.sign_in import SignIn
+from security.throttle import Throttle
 from security.tls import uvicorn_options
 from storage import migrate, preflight
 from storage.audit import Audit, guard
@@ -113,7 +114,7 @@ class House:
         # security
         self.passwords, self.guessing = Passwords(), Guessing(clock)
         self.sessions = Sessions(db, clock)
-        self.addresses = Addresses(db, clock, audit)
+        self.addresses = Addresses(db, clock, audit, hosts=settings.hosts, proxies=settings.proxies)
         self.sign_in = SignIn(db, clock, vault, audit, self.passwords, self.guessing, self.sessions)
         self.setup = Setup(
             db, clock, audit, self.passwords, self.guessing, self.sessions, fixed_code=settings.setup_code
@@ -227,6 +228,7 @@ class House:
                 guessing=self.guessing,
                 sessions=self.sessions,
                 setup=self.setup,
+                attested=lambda name: self.checks.attested(name),
             ),
         )
 
@@ -349,7 +351,9 @@ def panel_app(house: House) -> Any:
         addresses=house.addresses,
         plain=plain,
         known=pages,
+        need_origin=False,  # a script without cookies may sign in; no page in a browser can pass for one
     )
+    house.gate.refuse = plain.refuse
     hot = Hot(
         webhooks=WebhookRoute(house.bots, house.words),
         hooks=HookRoute(house.receiver, house.words),
@@ -357,7 +361,14 @@ def panel_app(house: House) -> Any:
         forms=login.routes(),
         readiness=house.readiness,
     )
-    return Front(hot, house.gate.guard(Headers(parent)), addresses=house.addresses, pages=pages)
+    return Front(
+        hot,
+        house.gate.guard(Headers(parent)),
+        addresses=house.addresses,
+        pages=pages,
+        encrypted_only=house.exposure.encrypted_only,
+        throttle=Throttle(house.clock),
+    )
 
 
 def announce(house: House, code: str) -> None:
@@ -389,8 +400,12 @@ def serve(settings: Settings, words: Words) -> int:
         house = House(settings, words=words, environ=os.environ, exposure=exposure, port=port)
         import uvicorn
 
+        from routes.listener import bounded
+
         config = uvicorn.Config(
             panel_app(house),
+            http=bounded(house.addresses.trusted),
+            ws_max_size=1_100_000,
             ws="websockets-sansio",
             log_level="warning",
             access_log=False,

@@ -45,7 +45,7 @@ class FolderLock:
     """Held while a process works on a data folder, so that no second one does."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._file: IO[str] = path.open("a+")
 
     def take(self) -> None:
