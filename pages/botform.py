@@ -87,7 +87,8 @@ class BotForm:
     def _identity(self, name: str) -> None:
         with box("card"):
             if self.row is None:
-                self.form.text("name", self.v.t("bots.name"), value=name, help=self.v.t("bots.name.help"))
+                help = self.v.t("bots.name.help" if self.manifest.receives else "bots.name.help.push")
+                self.form.text("name", self.v.t("bots.name"), value=name, help=help)
             else:
                 self.form.text("name", self.v.t("bots.name"), value=name, readonly=True)
 

@@ -53,6 +53,10 @@ def _verdict(v: Visitor, rows: Sequence[CheckRow]) -> None:
     counts = {status: sum(row.status == status and not row.hidden for row in rows) for status in _STATE}
     hidden = sum(row.hidden for row in rows)
     worst = "fail" if counts["fail"] else "warn" if counts["warn"] else "unknown" if counts["unknown"] else "pass"
+    if not any(row.at for row in rows):
+        with box("verdict unknown", role="status"):
+            tag("b", v.t("checks.verdict.first"))
+        return
     with box(f"verdict {_STATE[worst]}", role="status"):
         tag("b", v.t(f"checks.verdict.{worst}", n=counts["fail"] + counts["warn"], unknown=counts["unknown"]))
         with box("r score"):
@@ -80,14 +84,15 @@ def _row(panel: Panel, v: Visitor, checks: ChecklistActions[Any], row: CheckRow,
     async def look() -> None:
         show(await checks.run(v.who, [row.id]))
 
-    with box("line", data_check=row.id):
+    with box("line passed" if row.status == "pass" and not row.hidden else "line", data_check=row.id):
         if row.hidden:
             badge(v, "off", v.t("checks.hidden"))
         else:
             badge(v, _STATE[row.status], v.t(f"checks.{row.status}"))
         with box("grow"):
             box("", v.t(row.title))
-            box("small muted wrap", v.t(row.evidence, **row.params))
+            evidence = v.t(row.evidence, **row.params)
+            box("small muted wrap", evidence, title=evidence if row.status == "pass" else None)
             if row.remedy and not row.hidden:
                 box("small", v.t(row.remedy, **row.params))
             if row.attested_by:
@@ -98,8 +103,9 @@ def _row(panel: Panel, v: Visitor, checks: ChecklistActions[Any], row: CheckRow,
                 with box("small muted bar"):
                     span(v.t("checks.set_aside", who=row.hidden_by, reason=row.hidden_reason))
                     moment(v, row.hidden_until)
-            with box("bar acts"):
-                _acts(panel, v, checks, row, show)
+            if v.who.may("security.manage") and row.at:
+                with box("bar acts"):
+                    _acts(panel, v, checks, row, show)
         with box("age small faint"):
             if row.at:
                 moment(v, row.at)
@@ -125,14 +131,13 @@ def _acts(panel: Panel, v: Visitor, checks: ChecklistActions[Any], row: CheckRow
         await checks.hide(v.who, row.id, "", 0)
         show(await checks.list(v.who))
 
-    manage = v.who.may("security.manage")
-    if manage and row.fixable:
+    if row.fixable:
         _small(v, panel, "checks.fix", title, fix, "pri")
-    if manage and row.attest_days and row.status in ("unknown", "warn", "fail"):
+    if row.attest_days and row.status in ("unknown", "warn", "fail"):
         _small(v, panel, "checks.attest", title, attest)
-    if manage and row.hidden:
+    if row.hidden:
         _small(v, panel, "checks.show", title, back)
-    elif manage and row.status in ("warn", "fail", "unknown"):
+    elif row.status in ("warn", "fail", "unknown"):
         _small(v, panel, "checks.hide", title, hide, "quiet")
 
 

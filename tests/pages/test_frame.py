@@ -78,6 +78,19 @@ async def test_language_of_the_document(signed_in_page: Page) -> None:
     assert "知行" in await signed_in_page.title()
 
 
+@pytest.mark.parametrize("lang", ["zh-CN", "en-US"])
+async def test_no_fonts_are_loaded_and_little_else(ready_site: Site, open_page: OpenPage, lang: str) -> None:
+    page = await open_page(ready_site, "/login", lang=lang)
+    await sign_in(page, ready_site)
+    asked: list[tuple[str, str]] = []
+    page.on("request", lambda request: asked.append((request.resource_type, request.url)))
+    for path in ("/", "/models", "/account"):
+        await page.goto(ready_site.base + path)
+        await connected(page)
+    assert [url for kind, url in asked if kind == "font"] == []
+    assert len(asked) < 60
+
+
 async def _cookies(context: BrowserContext) -> dict[str, str]:
     return {str(c["name"]): str(c["value"]) for c in await context.cookies()}
 
