@@ -13,7 +13,7 @@ port=${IMAGE_TEST_PORT:-18899}
 server=''
 
 cleanup() {
-    [ -z "$server" ] || kill -KILL -- "-$server" 2>/dev/null || true
+    [ -z "$server" ] || kill -KILL "-$server" 2>/dev/null || true
     awk -v w="$work" 'index($2, w) == 1 { print $2 }' /proc/mounts | sort -r | while read -r mounted; do
         umount "$mounted" 2>/dev/null || true
     done
@@ -88,12 +88,12 @@ start() {
 
 # Ends as `docker stop` does: TERM to the program, KILL to what is left after a while.
 finish() {
-    kill -TERM -- "-$server" 2>/dev/null || true
+    kill -TERM "-$server" 2>/dev/null || true
     for _ in $(seq 100); do
-        kill -0 -- "-$server" 2>/dev/null || break
+        kill -0 "-$server" 2>/dev/null || break
         sleep 0.2
     done
-    ! kill -KILL -- "-$server" 2>/dev/null || echo "  it did not end by itself within 20 s"
+    ! kill -KILL "-$server" 2>/dev/null || echo "  it did not end by itself within 20 s"
     wait "$server" 2>/dev/null || true
     server=''
     tool rm "$container" >/dev/null
