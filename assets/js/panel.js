@@ -91,12 +91,15 @@
       const text = kept?.[el.name];
       if (typeof text !== "string" || el.type === "password" || text === el.value) continue;
       el.value = text; form.dataset.dirty = "1";
+      form.querySelector(".kept")?.removeAttribute("hidden");
     }
   }
-  window.zhixingKept = (id) => {
-    const form = document.getElementById(id);
-    if (form) { sessionStorage.removeItem(store(form)); delete form.dataset.dirty; }
-  };
+  function forget(form) {
+    sessionStorage.removeItem(store(form));
+    delete form.dataset.dirty;
+    form.querySelector(".kept")?.setAttribute("hidden", "");
+  }
+  window.zhixingKept = (id) => { const form = document.getElementById(id); if (form) forget(form); };
 
   // ---- go to a page ---------------------------------------------------------------------------------------------
   function palette() {
@@ -139,12 +142,13 @@
 
   // ---- events ---------------------------------------------------------------------------------------------------
   document.addEventListener("click", (e) => {
-    const button = e.target.closest?.("[data-copy],[data-drawer],[data-palette],[data-fill]");
+    const button = e.target.closest?.("[data-copy],[data-drawer],[data-palette],[data-fill],[data-forget]");
     if (button?.dataset.copy !== undefined) copy(button);
     else if (button?.dataset.fill !== undefined) {
       const field = button.form?.elements[button.dataset.fill];
       if (field) { field.value = button.dataset.value; field.dispatchEvent(new Event("input", { bubbles: true })); field.focus(); }
     }
+    else if (button?.dataset.forget !== undefined) { const form = button.form; form.reset(); forget(form); }
     else if (button?.dataset.drawer !== undefined) drawer(!drawn());
     else if (button) palette();
     else if (drawn() && !e.target.closest("[data-rail]")) drawer(false);

@@ -48,6 +48,10 @@ class Form:
         return self
 
     def __exit__(self, *error: object) -> None:
+        if "data-keep" in self.root.props:
+            with tag("p", "", "kept small muted", hidden=True):
+                span(self.v.t("frame.kept"))
+                tag("button", self.v.t("frame.kept.drop"), "btn quiet small", type="button", data_forget=True)
         self.root.__exit__(*error)
 
     # ---- fields -----------------------------------------------------------------------------------------------

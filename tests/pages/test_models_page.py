@@ -134,3 +134,18 @@ async def test_a_key_is_written_and_never_shown(signed_in_page: Page, ready_site
     assert "sk-canary" not in await page.content()
     await expect(page.locator(".secretline input")).to_have_value("已设置 · 尾号 a1b2")
     assert "sk-canary" not in str(await page.evaluate("JSON.stringify(sessionStorage)"))
+
+
+async def test_typed_text_outlives_a_reload_and_is_named_but_no_secret(signed_in_page: Page, ready_site: Site) -> None:
+    page = signed_in_page
+    await open_form(page, ready_site)
+    await page.fill("[name=endpoint]", "https://models.example.com/v1")
+    await page.fill("[name=keys]", "sk-not-to-be-kept")
+    await page.reload()
+    await connected(page)
+    await expect(page.locator("[name=endpoint]")).to_have_value("https://models.example.com/v1")
+    await expect(page.locator("[name=keys]")).to_have_value("")
+    await expect(page.locator(".kept")).to_be_visible()
+    await page.locator(".kept button").click()
+    await expect(page.locator("[name=endpoint]")).to_have_value("")
+    await expect(page.locator(".kept")).to_be_hidden()
