@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
-from channels.base import BotConfig, RawRequest
+from channels.base import BotConfig, Channel, RawRequest
 from channels.dingtalk.card import CardPace
 from channels.dingtalk.runtime import DingTalkChannel
 from channels.feishu.runtime import FeishuChannel
@@ -34,11 +34,16 @@ QUICK = Timing(first=0.01, most=0.05, refused=0.01)
 class Rig(ABC):
     """One bot in one mode, its vendor, and a real ledger.
 
-    What a vendor cannot do is None: then the suite leaves it out and says so.
+    What a vendor cannot do stands in `lacks`: the suite leaves it out and says so.
     """
 
-    channel: FeishuChannel | DingTalkChannel
+    channel: Any
     by_line = False
+    lacks: frozenset[str] = frozenset()
+    """What the vendor does not have in this mode, or the suite does not try there.
+
+    Of: group, media, quote, button, files, stream, line, token, ack.
+    """
 
     def __init__(self, ledger: Ledger, clock: ManualClock) -> None:
         self.ledger, self.clock, self.pulse = ledger, clock, Pulse(clock=clock)
@@ -46,7 +51,7 @@ class Rig(ABC):
         self.got: list[Inbound] = []
         self.jobs: list[JobView] = []
         self.clicks: list[Click] = []
-        self.full = False
+        self.full, self.decided = False, 0
         self.files = {"报告.txt": b"report", "图.png": b"\x89PNG"}
         ledger.on_job = self.jobs.append
 
@@ -59,7 +64,9 @@ class Rig(ABC):
         if self.full:
             raise Unavailable("db.full")
         self.got.append(inbound)
-        return (await self.ledger.accept(inbound)).fresh
+        fresh = (await self.ledger.accept(inbound)).fresh
+        self.decided += 1
+        return fresh
 
     async def _clicked(self, click: Click) -> str:
         self.clicks.append(click)
@@ -76,7 +83,7 @@ class Rig(ABC):
     async def send(self, text: str = "好", *, key: str = "k", address: str = "", **more: Any) -> str:
         out = Outgoing(kind="answer", text=text, **more)
         receipt = await self.channel.send(out, address or self.channel.address(self.person), key, lambda: None)
-        return receipt.vendor_id
+        return str(receipt.vendor_id)
 
     async def close(self) -> None:
         await self.channel.stop()
@@ -97,7 +104,7 @@ class Rig(ABC):
     async def stop_vendor(self) -> None: ...
 
     @abstractmethod
-    def made(self, **settings: str) -> FeishuChannel | DingTalkChannel:
+    def made(self, **settings: str) -> Channel:
         """The bot, not started; `settings` replace its own."""
 
     @abstractmethod
@@ -154,6 +161,7 @@ class Rig(ABC):
 class FeishuRig(Rig):
     """Feishu, by event callback."""
 
+    lacks = frozenset({"line"})
     mode = "webhook"
     person, group = "ou_alice", "oc_group"
 
@@ -163,7 +171,7 @@ class FeishuRig(Rig):
         self.raw: dict[int, Any] = {}
         self.channel = self.made()
         await self.channel.start()
-        await self.until(lambda: self.channel.self_id)  # type: ignore[union-attr]
+        await self.until(lambda: self.channel.self_id)
         if self.by_line:
             await self.until(lambda: self.pulse.connection == "online")
 
@@ -195,7 +203,7 @@ class FeishuRig(Rig):
         headers = {k.lower(): v for k, v in posted.headers.items()}
         request = RawRequest(method="POST", path="/", query={}, headers=headers, body=posted.body, ip="1.2.3.4")
         try:
-            return (await self.channel.receive(request)).status == 200
+            return bool((await self.channel.receive(request)).status == 200)
         except AppError:
             return False
 
@@ -273,6 +281,7 @@ class FeishuLineRig(FeishuRig):
     """Feishu, by long connection."""
 
     mode, by_line = "websocket", True
+    lacks = frozenset()
 
     async def deliver(self, raw: Raw) -> bool:
         gateway = self.server.gateway
@@ -280,8 +289,9 @@ class FeishuLineRig(FeishuRig):
 
 
 class DingTalkRig(Rig):
-    """DingTalk, by HTTP callback."""
+    """DingTalk, by HTTP callback, which has no card callbacks."""
 
+    lacks = frozenset({"line", "button"})
     mode = "http"
     person, group = "user:staff1", "group:cidG=="
 
@@ -316,7 +326,7 @@ class DingTalkRig(Rig):
         body = json.dumps(raw, ensure_ascii=False).encode()
         request = RawRequest(method="POST", path="/", query={}, headers=headers, body=body, ip="1.2.3.4")
         try:
-            return (await self.channel.receive(request)).status == 200
+            return bool((await self.channel.receive(request)).status == 200)
         except AppError:
             return False
 
@@ -392,6 +402,7 @@ class DingTalkLineRig(DingTalkRig):
     """DingTalk, by Stream."""
 
     mode, by_line = "stream", True
+    lacks = frozenset()
 
     async def deliver(self, raw: Raw) -> bool:
         topic = CARD if "outTrackId" in raw else BOT
