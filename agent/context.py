@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, and_, select
+from sqlalchemy import Connection, and_, bindparam, select
 
 from agent.models.base import ChatMessage
 from storage.envelope import Part, parts_from_json
@@ -20,6 +21,32 @@ NAMES = {
     "zh_CN": {"image": "图片", "file": "文件", "audio": "语音", "video": "视频", "card": "卡片"},
     "en": {"image": "image", "file": "file", "audio": "voice message", "video": "video", "card": "card"},
 }
+
+
+WIDE = re.compile("[\u2e80-\uffef]+")
+_ASKED = (
+    select(
+        message_t,
+        conversation_t.c.kind,
+        conversation_t.c.key,
+        conversation_t.c.summary,
+        conversation_t.c.summary_to,
+    )
+    .join(conversation_t, conversation_t.c.id == message_t.c.conversation_id)
+    .where(message_t.c.id == bindparam("i"))
+)
+_OLDER = (
+    select(message_t.c.direction, message_t.c.text, message_t.c.sender_name)
+    .where(
+        and_(
+            message_t.c.conversation_id == bindparam("conversation"),
+            message_t.c.id < bindparam("before"),
+            message_t.c.id > bindparam("after"),
+        )
+    )
+    .order_by(message_t.c.id.desc())
+    .limit(MOST_MESSAGES)
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,28 +68,9 @@ class Asked:
 
 def read_asked(c: Connection, message_id: int) -> Asked:
     """Read a message with the messages before it, in one snapshot."""
-    m = c.execute(
-        select(
-            message_t,
-            conversation_t.c.kind,
-            conversation_t.c.key,
-            conversation_t.c.summary,
-            conversation_t.c.summary_to,
-        )
-        .join(conversation_t, conversation_t.c.id == message_t.c.conversation_id)
-        .where(message_t.c.id == message_id)
-    ).one()
+    m = c.execute(_ASKED, {"i": message_id}).one()
     older = c.execute(
-        select(message_t.c.direction, message_t.c.text, message_t.c.sender_name)
-        .where(
-            and_(
-                message_t.c.conversation_id == m.conversation_id,
-                message_t.c.id < message_id,
-                message_t.c.id > (m.summary_to or 0),
-            )
-        )
-        .order_by(message_t.c.id.desc())
-        .limit(MOST_MESSAGES)
+        _OLDER, {"conversation": m.conversation_id, "before": message_id, "after": m.summary_to or 0}
     ).all()
     history = tuple(
         ChatMessage(
@@ -100,7 +108,7 @@ def said(asked: Asked, lang: str) -> str:
 
 def tokens(text: str) -> int:
     """A cautious estimate: one token a Chinese character, one per three other characters."""
-    wide = sum("\u2e80" <= ch <= "\uffef" for ch in text)
+    wide = 0 if text.isascii() else sum(map(len, WIDE.findall(text)))
     return wide + (len(text) - wide) // 3 + 4
 
 

@@ -11,6 +11,7 @@ import logging
 import queue
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,7 +26,7 @@ from storage.errors import AppError, Unavailable
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-MOST_TOGETHER = 256
+MOST_TOGETHER = 64  # more would make what is urgent wait longer than a sync costs
 MOST_WAITING = 10_000
 
 
@@ -34,10 +35,11 @@ class Database(Protocol):
 
     dialect: str
 
-    async def write(self, fn: Callable[[Connection], T], *, durable: bool = True) -> T:
+    async def write(self, fn: Callable[[Connection], T], *, durable: bool = True, urgent: bool = False) -> T:
         """Run `fn` and return its result once committed.
 
         Args:
+            urgent: go before all that waits and is not: a vendor waits for its acknowledgement.
             durable: wait until the commit is on disk. False is for what a crashed machine may repeat:
                 the write survives the end of the process, but maybe not a power cut.
 
@@ -121,6 +123,10 @@ class _Write:
         self.future: asyncio.Future[Any] = self.loop.create_future()
 
 
+_AWAKE = object()
+"""Stands in the queue for something urgent."""
+
+
 class SqliteDatabase:
     """SQLite in WAL mode: one writer thread, three reader connections."""
 
@@ -131,18 +137,21 @@ class SqliteDatabase:
         self.path = path
         self.writer = sqlite_engine(path, size=1)
         self.reader = sqlite_engine(path, size=readers, readonly=True)
-        self._inbox: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[_Write | object | None] = queue.SimpleQueue()
+        self._urgent: deque[_Write] = deque()
         self._pool = ThreadPoolExecutor(readers, thread_name_prefix="db-read")
         self._closed = False
         self._synchronous = True
         self._thread = threading.Thread(target=self._run, name="db-write", daemon=True)
         self._thread.start()
 
-    async def write(self, fn: Callable[[Connection], T], *, durable: bool = True) -> T:
+    async def write(self, fn: Callable[[Connection], T], *, durable: bool = True, urgent: bool = False) -> T:
         if self._closed or self._inbox.qsize() > MOST_WAITING:
             raise Unavailable("db.busy")
         item = _Write(fn, durable)
-        self._inbox.put(item)
+        if urgent:
+            self._urgent.append(item)
+        self._inbox.put(_AWAKE if urgent else item)
         result: T = await item.future
         return result
 
@@ -158,20 +167,26 @@ class SqliteDatabase:
 
     def _run(self) -> None:
         with self.writer.connect() as connection:
-            while True:
-                first = self._inbox.get()
-                if first is None:
-                    return
-                batch, last = [first], False
-                while len(batch) < MOST_TOGETHER and not self._inbox.empty():
-                    item = self._inbox.get()
-                    if item is None:
-                        last = True
-                        break
-                    batch.append(item)
-                self._together(connection, batch)
-                if last:
-                    return
+            last = False
+            while not last:
+                batch, last = self._batch()
+                if batch:
+                    self._together(connection, batch)
+
+    def _batch(self) -> tuple[list[_Write], bool]:
+        """Wait for work. What is to be committed together, the urgent first, and whether it is the last."""
+        batch: list[_Write] = []
+        item = self._inbox.get()
+        while True:
+            while self._urgent and len(batch) < MOST_TOGETHER:
+                batch.append(self._urgent.popleft())
+            if item is None:
+                return [*batch, *self._urgent], True
+            if isinstance(item, _Write):
+                batch.append(item)
+            if len(batch) >= MOST_TOGETHER or self._inbox.empty():
+                return batch, False
+            item = self._inbox.get()
 
     def _together(self, connection: Connection, batch: list[_Write]) -> None:
         done: list[tuple[_Write, Any, BaseException | None]] = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import Connection, and_, bindparam, select, update
+from sqlalchemy import Connection, and_, bindparam, or_, select, update
 
 from storage.clock import Clock
 from storage.crash import CrashPoints
@@ -74,7 +74,7 @@ _TOUCH = (
 )
 _CLAIM = (
     update(job_t)
-    .where(and_(job_t.c.id == bindparam("i"), job_t.c.status.in_(OPEN)))
+    .where(and_(job_t.c.id == bindparam("i"), or_(job_t.c.status == OPEN[0], job_t.c.status == OPEN[1])))
     .values(status="doing", token=bindparam("tok"), attempts=job_t.c.attempts + 1, started_at=bindparam("now"))
 )
 _LINK = update(message_t).where(message_t.c.id == bindparam("i")).values(job_id=bindparam("job"))
@@ -128,7 +128,7 @@ class Ledger:
         """
         self.crash.reached("accept.before")
         now = self.clock.ms()
-        accepted, view = await self.db.write(lambda c: self._accept(c, inbound, kind, payload, now))
+        accepted, view = await self.db.write(lambda c: self._accept(c, inbound, kind, payload, now), urgent=True)
         self.crash.reached("accept.committed")
         if view is not None:
             self.on_job(view)

@@ -140,7 +140,7 @@ class Stand:
 
     def resident(self) -> float:
         """Resident memory of the product in MB."""
-        return float(psutil.Process(self.server.process.pid).memory_info().rss / 1e6)
+        return float(psutil.Process(self.server.process.pid).memory_info().rss) / 1e6
 
     def processor(self) -> float:
         """Seconds of processor time that the product has used."""

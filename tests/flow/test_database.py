@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 from sqlalchemy import Connection, insert, select, text
@@ -72,3 +73,24 @@ async def test_many_writers_at_once(db: SqliteDatabase, batches: int) -> None:
     for batch in range(batches):
         await asyncio.gather(*(db.write(put(f"b{batch}-{n}")) for n in range(20)))  # type: ignore[arg-type]
     assert len(await keys(db)) == 20 * batches
+
+
+async def test_what_is_urgent_goes_before_what_waits(db: SqliteDatabase) -> None:
+    held, order = threading.Event(), list[str]()
+
+    def first(c: Connection) -> None:
+        held.wait(10)
+
+    waiting = [asyncio.ensure_future(db.write(first))]
+    waiting += [asyncio.ensure_future(db.write(lambda c, n=n: order.append(f"w{n}"))) for n in range(200)]  # type: ignore[misc]
+    waiting += [
+        asyncio.ensure_future(db.write(lambda c, n=n: order.append(f"u{n}"), urgent=True))  # type: ignore[misc]
+        for n in range(100)
+    ]
+    await asyncio.sleep(0)  # all of them are queued behind the first
+    held.set()
+    async with asyncio.timeout(20):
+        await asyncio.gather(*waiting)
+    assert [name for name in order if name[0] == "u"] == [f"u{n}" for n in range(100)]
+    assert [name for name in order if name[0] == "w"] == [f"w{n}" for n in range(200)]
+    assert order.index("u99") < order.index("w100")

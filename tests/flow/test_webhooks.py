@@ -264,9 +264,9 @@ async def test_a_ledger_that_is_late_is_not_acknowledged_and_loses_nothing(
     monkeypatch.setattr(registry, "ACCEPT_WITHIN", 0.05)
     held, write = asyncio.Event(), house.db.write
 
-    async def slow(fn: object, *, durable: bool = True) -> object:
+    async def slow(fn: object, **how: bool) -> object:
         await held.wait()
-        return await write(fn, durable=durable)  # type: ignore[arg-type]
+        return await write(fn, **how)  # type: ignore[arg-type]
 
     house.db.write = slow  # type: ignore[method-assign, assignment]
     posted = events.message("x")
