@@ -77,7 +77,7 @@ from storage.live import Live
 from storage.logs import Logs
 from storage.outbox import Outbox
 from storage.principal import SYSTEM
-from storage.provision import ConfigFile, Provisioning
+from storage.provision import ConfigFile, Provisioning, each
 from storage.runner import Runner
 from storage.settings import ROOT, VERSION, Settings, read_settings
 from storage.tables.system import Secret
@@ -233,11 +233,10 @@ class House:
         )
 
     async def _providers(self, file: str, entries: Sequence[Mapping[str, object]]) -> None:
-        plain = [{k: v for k, v in entry.items() if k != "__line__"} for entry in entries]
-        await self.models.provision(file, [read_provider(entry) for entry in plain])
+        await self.models.provision(file, each(file, entries, read_provider))
 
     async def _channels(self, file: str, entries: Sequence[Mapping[str, object]]) -> None:
-        changed = await self.bot_actions.provision(file, [read_bot(entry) for entry in entries])
+        changed = await self.bot_actions.provision(file, each(file, entries, read_bot))
         if self.readiness.started:  # before, all bots are started together
             for name in changed:
                 await self.bots.reload(SYSTEM.tenant, name)

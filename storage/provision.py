@@ -12,7 +12,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -20,6 +20,7 @@ from storage.errors import AppError, Invalid
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 MOST_BYTES = 1_000_000
 _ENV = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 Environ = Mapping[str, str]
@@ -163,6 +164,19 @@ def read_entries(text: str, key: str, file: str, environ: Environ) -> list[Mappi
             raise Invalid("config.shape", file=file, line=line, key=key)
         entries.append({str(k): _filled(v, file, line, environ) for k, v in item.items()} | {"__line__": line})
     return entries
+
+
+def each(file: str, entries: Sequence[Mapping[str, object]], read: Callable[[Mapping[str, object]], T]) -> list[T]:
+    """Read every entry; a refusal is told with its file and line."""
+    made = []
+    for entry in entries:
+        plain = {key: value for key, value in entry.items() if key != "__line__"}
+        try:
+            made.append(read(plain))
+        except Invalid as error:
+            error.params |= {"file": file, "line": entry.get("__line__", 1)}
+            raise
+    return made
 
 
 def _lines(node: yaml.Node, key: str) -> list[int]:
