@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Connection, Row, and_, delete, or_, select
 
 from agent.memory import rows as table
 from agent.memory.base import MemoryScope
 from agent.memory.rows import memory_t, store_t
-from agent.memory.store import MemoryStore
 from agent.memory.tokens import unpack
 from agent.memory.transcripts import redact
+from storage.background import Background
+from storage.database import Database
 
 SAMPLES = 20
 MOST = 200_000  # rows of one wish
@@ -70,11 +71,25 @@ class Preview:
         return sum(self.counts.values())
 
 
+class Remembering(Protocol):
+    """The part of a memory store that forgetting uses."""
+
+    db: Database
+    background: Background
+    index: Any
+
+    async def settle(self) -> None: ...
+    async def own_store(self, scope: MemoryScope) -> int | None: ...
+    async def search(self, scope: MemoryScope, query: str, *, limit: int, parts: Sequence[str]) -> Any: ...
+    def forgotten(self, stores: Sequence[int]) -> None: ...
+
+
 class Forgetter:
     """Finds and removes. Backups keep what they hold until they expire."""
 
-    def __init__(self, memory: MemoryStore) -> None:
-        self.memory, self.db = memory, memory.db
+    def __init__(self, memory: Any) -> None:
+        self.memory: Remembering = memory
+        self.db: Database = memory.db
 
     async def preview(self, scope: MemoryScope, wish: Wish) -> Preview:
         """What `forget` would remove now. Changes nothing."""
