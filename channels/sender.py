@@ -82,6 +82,7 @@ class Sender:
         self._desks: dict[tuple[str, str], Desk] = {}
         self._known: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._marks: dict[int, asyncio.Task[bool]] = {}
         self._early: list[DeliveryView] | None = None
         self._stopping = False
         bots.on_change(self._changed)
@@ -224,10 +225,10 @@ class Sender:
     async def _attempt(self, task: _Task, channel: Channel, desk: Desk, out: Outgoing) -> bool:
         """Send once. True if the delivery has ended."""
         row, task.written_at = task.row, 0
-        try:
-            await self.outbox.sending(row, durable=not channel.idempotent)
-        except Unavailable as error:  # nothing is sent that could not be marked as being sent
-            log.warning("delivery %s waits: %s", row.id, error)
+        mark = self._marks[row.id] = self.background.spawn(f"mark {row.id}", self._mark(row, channel))
+        # where the vendor drops a second message with the same key, the mark may be written while the request is
+        if not channel.idempotent and not await mark:
+            del self._marks[row.id]
             task.next_at = self.clock.ms() + 1000
             return False
         row = task.row = replace(row, attempts=row.attempts + 1)
@@ -252,6 +253,15 @@ class Sender:
                 listener(row, receipt.vendor_id, at)
             return True
         return await self._failed(task, channel, desk, failure)
+
+    async def _mark(self, row: DeliveryView, channel: Channel) -> bool:
+        """Write that it is being sent. False if the database does not answer now."""
+        try:
+            await self.outbox.sending(row, durable=not channel.idempotent)
+        except Unavailable as error:
+            log.warning("delivery %s could not be marked: %s", row.id, error)
+            return False
+        return True
 
     async def _failed(self, task: _Task, channel: Channel, desk: Desk, error: AppError) -> bool:
         """Decide what a failure means. True if the delivery has ended."""
@@ -292,6 +302,8 @@ class Sender:
 
     async def _record(self, row: DeliveryView, write: Callable[[], Awaitable[None]]) -> None:
         """Write what happened, however long the database does not answer: a send is never repeated for that."""
+        if mark := self._marks.pop(row.id, None):
+            _ = await mark  # never after what became of it
         while True:
             try:
                 return await write()
