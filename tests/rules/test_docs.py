@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
+from agent.models.provider import read_entry as read_provider
+from channels.bot_entry import read_entry as read_bot
+from storage.provision import read_entries
 from storage.settings import ROOT, Settings
 from tests.rules.reading import Module, sources
 
@@ -104,10 +109,51 @@ def test_links_lead_somewhere() -> None:
     assert [item for page in PAGES for item in broken(page, ROOT)] == []
 
 
-def test_yaml_in_the_documentation_is_yaml() -> None:
+class AllSet(dict[str, str]):
+    """An environment in which every variable is set."""
+
+    def get(self, name: str, default: object = None) -> str:  # type: ignore[override]
+        return f"value-of-{name}"
+
+
+@pytest.mark.parametrize("page", CONFIGURATION)
+def test_files_in_the_documentation_are_taken_as_they_stand(page: str) -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / page).read_text("utf-8"), flags=re.DOTALL)
+    models, bots = blocks
+    for entry in read_entries(models, "providers", "llm.yaml", AllSet()):
+        assert read_provider({k: v for k, v in entry.items() if k != "__line__"}).name == "deepseek"
+    names = [read_bot(entry).name for entry in read_entries(bots, "channels", "channels.yaml", AllSet())]
+    assert names == ["hr-bot", "it-bot", "alerts"]
+
+
+def commands(text: str) -> list[str]:
+    """The lines of all shell blocks, without their comments."""
+    fences = re.findall(r"^```(\w*)\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    blocks = [block for kind, block in fences if kind == "sh"]
+    lines = [re.sub(r"\s+#.*", "", line).strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def test_commands_are_the_same_in_both_languages_and_their_programs_exist() -> None:
     for page in PAGES:
-        for block in re.findall(r"```yaml\n(.*?)```", page.read_text("utf-8"), flags=re.DOTALL):
-            assert yaml.safe_load(block), page.name
+        other = page.with_name(page.name.replace(".md", ".zh-CN.md"))
+        if other != page and other.exists():
+            assert commands(page.read_text("utf-8")) == commands(other.read_text("utf-8")), page.name
+    for page in PAGES:
+        for line in commands(page.read_text("utf-8")):
+            program = line.split()[0]
+            if program.startswith("./"):
+                assert os.access(ROOT / program, os.X_OK), f"{page.name}: {line}"
+
+
+def test_commands_of_the_documentation_are_those_of_the_program() -> None:
+    told = rows((ROOT / CONFIGURATION[0]).read_text("utf-8").partition("## Commands")[2])
+    offered = subprocess.run(
+        [sys.executable, str(ROOT / "app.py"), "--help"], capture_output=True, text=True, timeout=50, check=True
+    ).stdout
+    listed = re.search(r"\{([\w,-]+)\}", offered)
+    assert listed
+    assert {name.split()[0] for name in told} == set(listed[1].split(","))
 
 
 def test_undocumented_setting_and_broken_link_are_found(tmp_path: Path) -> None:
