@@ -18,6 +18,8 @@ from storage.runner import Runner
 log = logging.getLogger(__name__)
 
 MOST_RUNNING = 1000
+MOST_STARTING = 12
+STARTING_SECONDS = 1.0
 PAUSES = (0.2, 1.0, 5.0, 15.0, 30.0)
 
 
@@ -64,7 +66,11 @@ class FolderLock:
 
 
 class LocalDispatcher:
-    """In-memory lanes rebuilt from the ledger at start. No polling."""
+    """In-memory lanes rebuilt from the ledger at start. No polling.
+
+    Of a thousand jobs that run nearly all wait for a model. Only `MOST_STARTING` are on their way to it at a time:
+    more would not be quicker, but would keep vendors waiting for their acknowledgements.
+    """
 
     def __init__(
         self, ledger: Ledger, runner: Runner, background: Background, *, most_running: int = MOST_RUNNING
@@ -76,6 +82,8 @@ class LocalDispatcher:
         self._ready: dict[str, deque[str]] = {}  # tenant -> lanes with work
         self._tenants: deque[str] = deque()
         self._running = 0
+        self._starting: set[int] = set()
+        runner.on_wait = self._waits
         self._stopping = False
 
     async def start(self) -> None:
@@ -102,6 +110,8 @@ class LocalDispatcher:
 
     def _fill(self) -> None:
         while self._running < self.most_running and self._tenants and not self._stopping:
+            if len(self._starting) >= MOST_STARTING:
+                return
             tenant = self._tenants.popleft()
             ready = self._ready[tenant]
             lane = ready.popleft()
@@ -109,21 +119,31 @@ class LocalDispatcher:
                 self._tenants.append(tenant)  # next tenant first: round robin
             self._running += 1
             self._busy.add(lane)
+            self._starting.add(self._lanes[lane][0])
             _ = self.background.spawn(f"lane {lane}", self._drive(tenant, lane))
 
     async def _drive(self, tenant: str, lane: str) -> None:
         """Run the lane's next job, then give the place back, so that a long lane cannot starve others."""
         jobs = self._lanes[lane]
         job = jobs.popleft()
+        late = asyncio.get_running_loop().call_later(STARTING_SECONDS, self._waits, job)
         try:
             await self._run(job)
         finally:
+            late.cancel()
+            self._starting.discard(job)
             self._running -= 1
             self._busy.discard(lane)
             if jobs:
                 self._enqueue(tenant, lane)
             else:
                 self._lanes.pop(lane, None)
+            self._fill()
+
+    def _waits(self, job: int) -> None:
+        """A job waits for something else than us: the next one may start."""
+        if job in self._starting:
+            self._starting.discard(job)
             self._fill()
 
     async def _run(self, job: int) -> None:

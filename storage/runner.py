@@ -28,8 +28,10 @@ class Interrupted(Conflict):
 class Work:
     """A claimed job, as its handler sees it: the job and its recorded steps."""
 
-    def __init__(self, ledger: Ledger, live: Live, job: JobView) -> None:
-        self.ledger, self.live, self.job = ledger, live, job
+    def __init__(
+        self, ledger: Ledger, live: Live, job: JobView, on_wait: Callable[[int], None] = lambda job: None
+    ) -> None:
+        self.ledger, self.live, self.job, self._on_wait = ledger, live, job, on_wait
         self._recorded = {step.n: step for step in job.steps}
         self._n = 0
 
@@ -63,6 +65,8 @@ class Work:
         if not repeatable:
             await self.ledger.start_step(self.job, n, name, kind, request)
             self.ledger.crash.reached("tool.before")
+        if kind == "model":
+            self._on_wait(self.job.id)
         result = await fn()
         if kind == "tool":
             self.ledger.crash.reached("tool.after")
@@ -90,13 +94,17 @@ class Handler(Protocol):
 
 
 class Runner:
-    """Claims and runs single jobs; a dispatcher decides which and when."""
+    """Claims and runs single jobs; a dispatcher decides which and when.
+
+    `on_wait` is told of a job that begins to wait for a model.
+    """
 
     def __init__(
         self, ledger: Ledger, live: Live, handlers: Mapping[str, Handler], *, deadline: float = DEADLINE
     ) -> None:
         self.ledger, self.live, self.handlers, self.deadline = ledger, live, dict(handlers), deadline
         self.running: dict[int, asyncio.Task[object]] = {}
+        self.on_wait: Callable[[int], None] = lambda job: None
         self.on_ended: list[Callable[[JobView, Ending], None]] = []
 
     async def run(self, job_id: int) -> None:
@@ -111,7 +119,7 @@ class Runner:
         task = asyncio.current_task()
         if task is not None:
             self.running[job.id] = task
-        work = Work(self.ledger, self.live, job)
+        work = Work(self.ledger, self.live, job, self.on_wait)
         work.tell("job.started")
         try:
             ending = await self._ending(work)
