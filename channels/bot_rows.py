@@ -20,6 +20,9 @@ from storage.errors import Conflict, Invalid, NotFound
 from storage.principal import Principal
 from storage.vault import Vault
 
+APPS = {("feishu", "websocket"): "app_id", ("dingtalk", "stream"): "client_id", ("wecom", "bot"): "bot_id"}
+"""What names the app in modes with a long connection."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Kept:
@@ -109,6 +112,7 @@ class BotRows:
     def save(self, c: Connection, who: Principal, draft: BotDraft, *, create: bool) -> Kept:
         """Make or change a bot that the panel manages."""
         old = self.find(c, who.tenant, draft.name)
+        self._alone(c, who.tenant, draft)
         if old is None:
             need(draft, frozenset())
             self._insert(c, who, draft, "")
@@ -130,6 +134,7 @@ class BotRows:
         if old is not None and old.type != draft.type:
             self.drop(c, who, old)
             old = None
+        self._alone(c, who.tenant, draft)
         if old is None:
             self._insert(c, who, draft, file)
             return True
@@ -155,6 +160,20 @@ class BotRows:
         return True
 
     # ---- inside
+
+    def _alone(self, c: Connection, tenant: str, draft: BotDraft) -> None:
+        """Refuse a second long connection of one app: the vendor would give each message to either of them.
+
+        Raises:
+            Invalid: `bot.same_app` with the other bot's name.
+        """
+        name = APPS.get((draft.type, draft.mode))
+        if name is None or not draft.settings.get(name):
+            return
+        for other in self.all(c, tenant):
+            same = (other.type, other.mode, other.settings.get(name)) == (draft.type, draft.mode, draft.settings[name])
+            if same and other.name != draft.name:
+                raise Invalid("bot.same_app", field=name, name=other.name)
 
     def _insert(self, c: Connection, who: Principal, draft: BotDraft, file: str) -> None:
         now = self.clock.ms()

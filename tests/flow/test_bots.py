@@ -191,6 +191,19 @@ async def test_a_kept_secret_does_not_follow_the_address_to_another_host(
         assert (error.value.code, error.value.field) == ("bot.secret_again", "app_secret")
 
 
+async def test_an_app_has_one_long_connection(actions: BotActions, server: FeishuServer) -> None:
+    line = {"mode": "websocket", "secrets": {"app_secret": "app-secret"}}
+    await actions.save(ADMIN, draft(server, **line))
+    await actions.save(ADMIN, draft(server, **line))
+    await actions.save(ADMIN, draft(server, name="by-callback"))
+    with pytest.raises(Invalid) as error:
+        await actions.save(ADMIN, draft(server, name="second", **line))
+    assert (error.value.code, error.value.field, error.value.params) == ("bot.same_app", "app_id", {"name": "hr-bot"})
+    with pytest.raises(Invalid, match="same_app"):
+        await actions.provision("channels.yaml", [entry(server, **line)])
+    assert [row.name for row in await actions.list(ADMIN)] == ["by-callback", "hr-bot"]
+
+
 async def test_a_bot_that_cannot_start_says_why(actions: BotActions, server: FeishuServer) -> None:
     base = f"{server.base}/with/a/path"
     row = await actions.save(ADMIN, draft(server, settings={"app_id": "a", "api_base": base}))
