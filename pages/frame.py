@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from nicegui import Client, ui
+from nicegui import Client, app, ui
 
 from pages.parts.markup import Markup, box, tag
 from pages.parts.state import failed
@@ -19,7 +19,7 @@ from pages.rail import rail, script_words
 from pages.visitor import HTML_LANG, THEMES, Visitor
 from routes.assets import Assets
 from storage.errors import AppError, Denied, Invalid, Unauthenticated
-from storage.principal import Principal
+from storage.principal import SYSTEM, Principal
 from storage.settings import ROOT, Settings
 from storage.words import LANGS, Words
 
@@ -54,6 +54,7 @@ class Panel:
         self.words = words
         self.settings = settings
         self.assets = assets or Assets(ROOT / "assets")
+        app.on_page_exception(self._broken)
 
     def enter(self) -> Visitor:
         """First line of every page builder: who looks, with the page set to their language and theme.
@@ -77,6 +78,23 @@ class Panel:
         )
         self._dress(v)
         return v
+
+    def _broken(self, error: Exception) -> None:
+        """What is shown where a page could not be built: a reference under which the log has the cause."""
+        reference = secrets.token_hex(4)
+        log.error("page failed, reference %s", reference, exc_info=error)
+        client = ui.context.client
+        who = client.request.scope.get(SCOPE_KEY)
+        lang = who.lang if isinstance(who, Principal) and who.lang in LANGS else "en"
+        v = Visitor(
+            who=who if isinstance(who, Principal) else SYSTEM, lang=lang, theme="auto", client=client, words=self.words
+        )
+        self._dress(v)
+        with box("main"):
+            with box("head"):
+                tag("h1", v.t("error.page"))
+            tag("p", v.t("error.page.remedy", reference=reference), "lead")
+            tag("a", v.t("place.overview"), "btn", href="/")
 
     def _dress(self, v: Visitor) -> None:
         """Give this client its own copy of the page: language, theme and head are per person."""
