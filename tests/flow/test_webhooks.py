@@ -273,6 +273,7 @@ async def test_a_ledger_that_is_late_is_not_acknowledged_and_loses_nothing(
     status, body = await house.post(PATH, posted.body, posted.headers)
     assert (status, body["code"]) == (503, "db.slow")
     held.set()
+    monkeypatch.undo()
     await house.delivered(1)  # it was written after all, and is handed on
     assert await post(house, posted) == 200
     assert await house.stored() == (1, 1, 1)
