@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LONGEST_QUERY = 2_000
+MOST_RECALLED = 2_000
 _HISTORY = re.compile(
     r"以前|曾经|之前|原来|过去|历史|改过|变过|一开始|最早|\b(?:used to|before|previous(?:ly)?|former(?:ly)?|history|"
     r"originally|earlier|in the past|changed?)\b",
@@ -65,6 +67,7 @@ class MemoryStore:
         self.index = index or Fts5Words()
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="memory")
         self._stores: dict[tuple[str, str, str], int] = {}
+        self._recalled: OrderedDict[int, tuple[int, ...]] = OrderedDict()  # memory -> ids of its last recall
         self.views = Views(db, self.thread)
         self.keeper = Keeper(db, clock, background, self.index, self.zone, self.thread, self._added)
         self.large = Large(db, background, self.index, index_dir, self.thread)
@@ -256,9 +259,12 @@ class MemoryStore:
         full = await self.db.read(lambda c: table.full_rows(c, scope.tenant, [hit.id for hit in hits]))
         out: list[Recalled] = []
         same = " ".join(query.split()).lower()
+        facts = {full[hit.id].source for hit in hits if hit.id in full and full[hit.id].kind not in ("turn", "chunk")}
         for hit in hits:
             row = full.get(hit.id)
-            if hit.fit < 0 or row is None or " ".join(row.text.split()).lower() == same:
+            if row is not None and row.kind == "turn" and row.source in facts:
+                continue  # the fact that was drawn from it says it better
+            if hit.fit < 0 or row is None or (row.kind == "turn" and " ".join(row.text.split()).lower() == same):
                 continue  # the question itself, asked before, answers nothing
             if session and row.session == session and row.message_id and row.message_id >= since > 0:
                 continue
@@ -275,7 +281,20 @@ class MemoryStore:
                     label=row.label,
                 )
             )
+        await self._note_recalled(scope, [item.id for item in out[:limit]])
         return out[:limit]
+
+    async def _note_recalled(self, scope: MemoryScope, ids: Sequence[int]) -> None:
+        own = await self.own_store(scope)
+        if own is not None and ids:
+            self._recalled[own] = tuple(ids)
+            self._recalled.move_to_end(own)
+            while len(self._recalled) > MOST_RECALLED:
+                self._recalled.popitem(last=False)
+
+    def last_recalled(self, store: int) -> tuple[int, ...]:
+        """What the last recall in this memory found: what "that is wrong" speaks of."""
+        return self._recalled.get(store, ())
 
     async def search(
         self,

@@ -1,6 +1,6 @@
 """Words of a text, for both languages, and the traits that ranking reads. Pure.
 
-Chinese runs give their characters (less those that mean nothing alone) and all their bigrams; other words give
+Chinese runs give their characters and bigrams, less those that mean nothing; other words give
 their stem. Dates give words of their own (`dates.py`), so that "5月8日" and "May 8th" meet. Words are kept as
 32-bit hashes: small, quick to compare, and the index holds no readable text.
 """
@@ -14,6 +14,7 @@ import zlib
 from array import array
 from collections.abc import Iterable
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 from agent.memory.dates import named_terms
@@ -101,7 +102,7 @@ def words(text: str) -> list[str]:
     for run in _RUNS.findall(unicodedata.normalize("NFKC", text).lower()):
         if "\u3400" <= run[0] <= "\u9fff":
             out += [c for c in run if c not in _EMPTY]
-            out += [run[i : i + 2] for i in range(len(run) - 1)]
+            out += [a + b for a, b in pairwise(run) if not (a in _EMPTY and b in _EMPTY)]
         elif run not in _STOP:
             out.append(stem(run[:LONGEST_WORD].strip("_")))
         if len(out) >= MOST_TERMS:
