@@ -213,22 +213,18 @@ class KillHouse:
     def look(self, query: str, *, dead: bool = False) -> list[tuple[Any, ...]]:
         """Read the database. Of a dead process a copy, so that what it left is found as it was at the next start."""
         path = self.folder / "data" / "db" / "zhixing.db"
+        if not dead:
+            return rows_of(f"file:{path}?mode=ro", query)
         with tempfile.TemporaryDirectory() as folder:
-            if dead:
-                for ending in ("", "-wal"):
-                    if (source := path.with_name(path.name + ending)).exists():
-                        shutil.copy(source, folder)
-                path = Path(folder) / path.name
-            connection = sqlite3.connect(path if dead else f"file:{path}?mode=ro", uri=not dead, timeout=10)
-            try:
-                return connection.execute(query).fetchall()
-            finally:
-                connection.close()
+            for ending in ("", "-wal"):
+                if (source := path.with_name(path.name + ending)).exists():
+                    shutil.copy(source, folder)
+            return rows_of(f"file:{folder}/{path.name}", query)
 
-    async def settled(self, seconds: float = 40) -> None:
+    async def settled(self, seconds: float = 60) -> None:
         """Wait until nothing is left to do or to send."""
         assert self.server is not None
-        async with asyncio.timeout(seconds + 10):
+        async with asyncio.timeout(seconds * 2):
             for _ in range(int(seconds * 20)):
                 found = await asyncio.to_thread(self.look, f"SELECT ({OPEN_JOBS}) + ({OPEN_DELIVERIES})")
                 if found[0][0] == 0:
@@ -236,7 +232,10 @@ class KillHouse:
                 await asyncio.sleep(0.05)
         jobs = self.look("SELECT id, status, attempts, reason FROM job")
         rows = self.look("SELECT id, status, attempts, error FROM delivery")
-        raise AssertionError(f"not settled:\n{jobs}\n{rows}\n{self.server.said[-4000:]}")
+        used = processor_seconds(self.server.process.pid)
+        raise AssertionError(
+            f"not settled, {used} s of the processor used since the start:\n{jobs}\n{rows}\n{self.server.said[-4000:]}"
+        )
 
     def unknown(self) -> set[str]:
         """Tags of the questions whose answer is listed as unknown; none at Feishu may be."""
@@ -256,6 +255,15 @@ class KillHouse:
     def said(self) -> int:
         """How many messages the vendors have in all."""
         return len(self.feishu.messages) + len(self.dingtalk.messages)
+
+
+def rows_of(uri: str, query: str) -> list[tuple[Any, ...]]:
+    """What a query finds in a database, which is closed again."""
+    connection = sqlite3.connect(uri, uri=True, timeout=10)
+    try:
+        return connection.execute(query).fetchall()
+    finally:
+        connection.close()
 
 
 def processor_seconds(pid: int) -> float:
