@@ -198,8 +198,8 @@ class Run:
             async with Stand(Path(folder), model_port=port_of(line), embedder="auto") as stand:
                 await asyncio.sleep(3)
                 self.note("flight.idle_mb", stand.resident())
-                await stand.client.open(200)
                 made = [stand.event(f"ou_{n:04}", FACTS[n % len(FACTS)].format(n=n))[1] for n in range(FLIGHT)]
+                await stand.client.open(200)
                 begun = time.perf_counter()
                 await at_rate(stand.client, made, RATE)
                 peer = psutil.Process(model.pid)

@@ -75,7 +75,8 @@ async def answer(
         if error is not None:
             yield Switched(ref=choice.ref, error_code=error.code)
         try:
-            events = _attempt(choice, _limited(request, choice, left, bool(waiting)), breaker, spending)
+            others = any(other is not choice for other in waiting)
+            events = _attempt(choice, _limited(request, choice, left, others), breaker, spending)
             async with aclosing(events):
                 async for event in events:
                     if cache is not None and type(event) is Completed:

@@ -46,9 +46,7 @@ LLM = """providers:
 @contextmanager
 def process(*command: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A Python module as a process; gives the first line that it prints."""
-    with subprocess.Popen(
-        [sys.executable, "-m", *command], stdout=subprocess.PIPE, text=True, cwd=ROOT
-    ) as running:
+    with subprocess.Popen([sys.executable, "-m", *command], stdout=subprocess.PIPE, text=True, cwd=ROOT) as running:
         try:
             assert running.stdout is not None
             yield running, running.stdout.readline().strip()
@@ -87,7 +85,8 @@ class News:
         """Wait for the answer to a message; the time at which the vendor had it whole."""
         if message in self.at:
             return self.at[message]
-        wait = self._waits[message] = asyncio.get_running_loop().create_future()
+        wait: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self._waits[message] = wait
         async with asyncio.timeout(seconds):
             return await wait
 
@@ -140,7 +139,8 @@ class Stand:
 
     def resident(self) -> float:
         """Resident memory of the product in MB."""
-        return float(psutil.Process(self.server.process.pid).memory_info().rss) / 1e6
+        taken: int = psutil.Process(self.server.process.pid).memory_info().rss
+        return taken / 1e6
 
     def processor(self) -> float:
         """Seconds of processor time that the product has used."""

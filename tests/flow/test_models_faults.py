@@ -186,6 +186,16 @@ async def test_a_single_model_that_broke_off_is_asked_again(server: ModelServer,
     assert out.shown == "whole"
 
 
+async def test_a_single_slow_model_has_all_the_time(
+    server: ModelServer, egress: EgressClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.models.chain.PATIENCE", 0.05)
+    server.enqueue(Reply(text="late", first=0.3))
+    out = await ask([choice("only", server, egress)])
+    sound(out)
+    assert (out.shown, server.count) == ("late", 1)
+
+
 async def test_context_too_long_goes_to_a_larger_model_only(server: ModelServer, egress: EgressClient) -> None:
     chain = [choice("small", server, egress), choice("same", server, egress), choice("large", server, egress)]
     chain[2].model.context_tokens = 1_000_000
