@@ -119,7 +119,7 @@ class Run:
                 await stand.client.open(LANES)
                 await self._each(people, lambda p: self._seed(stand, p, 1 if embedder == "off" else self.each))
                 if embedder == "auto":
-                    await self._indexed(stand)
+                    await self._indexed(stand, 15 if self.quick else 120)
                 await self._one_by_one(embedder, stand, people)
                 await self._side_by_side(embedder, stand, people)
                 if answered:
@@ -138,12 +138,12 @@ class Run:
             await stand.ask(person, FACTS[n % len(FACTS)].format(n=n + 1))
 
     @staticmethod
-    async def _indexed(stand: Stand) -> None:
+    async def _indexed(stand: Stand, seconds: float) -> None:
         def ready() -> bool:
             rows, vectors = stand.rows("SELECT (SELECT count(*) FROM memory), (SELECT count(*) FROM memory_vector)")[0]
             return rows > 0 and vectors >= rows * 0.95
 
-        if not await stand.until(ready, 120):
+        if not await stand.until(ready, seconds):
             print("  (the vectors were not all there in time)", flush=True)
 
     async def _one_by_one(self, name: str, stand: Stand, people: list[str]) -> None:
