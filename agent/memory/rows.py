@@ -125,7 +125,7 @@ def _stated(
 ) -> tuple[int, bool, str, str]:
     """Since when it holds, whether it was over when it was said, and about what it is, where the text says so."""
     stated = read_statement(text)
-    if stated is not None and not attribute:
+    if stated is not None:
         subject, attribute = stated.subject, stated.attribute
     if subject == SELF:
         subject = f"by:{speaker}"

@@ -179,7 +179,7 @@ def read_statement(text: str) -> Statement | None:
         if not value:
             return None
         subject = _subject(groups.get("s"))
-        name = attribute or _attribute(groups["a"])
+        name = attribute or attribute_name(groups["a"])
         if attribute == "taste":
             name, value = f"taste:{_core(value)}", "no" if _NEGATED.search(clause) else "yes"
         return Statement(subject, name, value, past) if name else None
@@ -191,7 +191,8 @@ def _subject(text: str | None) -> str:
     return SELF if plain in ("", "我", "my") else plain
 
 
-def _attribute(text: str) -> str:
+def attribute_name(text: str) -> str:
+    """One name for what people call differently ("住址", "address")."""
     plain = text.strip().lower()
     return _NAMES.get(plain, plain)
 
