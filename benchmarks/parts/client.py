@@ -118,15 +118,17 @@ async def at_rate(client: Client, requests: list[bytes], per_second: float) -> l
 
 
 async def _insisting(client: Client, raw: bytes) -> float:
-    """Send, and again after a second where the server says that it cannot now; all of it counts."""
+    """Send, and again after a second where the server cannot now, as vendors do; all of it counts."""
     begun = time.perf_counter()
     for _ in range(20):
-        status, took = await client.send(raw)
+        try:
+            status, _ = await client.send(raw)
+        except ConnectionError:  # it bounds the connections of one address
+            status = 503
         if status != 503:
-            break
+            return _good(status, (time.perf_counter() - begun) * 1000)
         await asyncio.sleep(1.0)
-    _good(status, took)
-    return (time.perf_counter() - begun) * 1000
+    raise RuntimeError("not taken in 20 attempts")
 
 
 async def side_by_side(client: Client, raw: bytes, *, lanes: int, count: int) -> tuple[float, list[float]]:

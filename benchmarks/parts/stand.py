@@ -109,7 +109,13 @@ class Stand:
         config.mkdir(parents=True)
         (config / "channels.yaml").write_text(CHANNELS.format(bot=BOT, events=self.events, vendor=vendor))
         (config / "llm.yaml").write_text(LLM.format(model=f"http://127.0.0.1:{self._model_port}"))
-        self.server = await asyncio.to_thread(self._make().__enter__)
+        self.server = self._make()
+        try:
+            await asyncio.to_thread(self.server.__enter__)
+        except BaseException:
+            await asyncio.to_thread(self.server.stop)
+            self._vendor.__exit__(None, None, None)
+            raise
         self.client = Client(self.server.port)
         self._listening = asyncio.create_task(self.news.listen(news))
         return self
