@@ -42,6 +42,7 @@ from agent.trace import TraceActions
 from channels.actions import BotActions
 from channels.bot_entry import read_entry as read_bot
 from channels.files import WorkspaceFiles
+from channels.intake import Intake, WithAttachments
 from channels.registry import Bots
 from channels.sender import Sender
 from channels.streaming import Streaming
@@ -156,7 +157,7 @@ class House:
             outbox=self.outbox, bots=self.bots, background=self.background, clock=clock, live=self.live
         )
         self.ledger.on_deliveries = self.sender.submit
-        self.streaming = Streaming(db, self.live, self.background, self.bots.channel)
+        self.streaming = Streaming(db, self.live, self.background, self.bots.channel, self.bots.any_streams)
         self.bot_actions = BotActions(db=db, vault=vault, audit=audit, clock=clock, bots=self.bots)
         self.receiver = HookReceiver(db, vault, clock, self.ledger)
         self.hook_actions = HookActions(db, vault, audit, clock, self.receiver)
@@ -187,7 +188,8 @@ class House:
             files_dir=settings.files_dir,
             memory=self.memory,
         )
-        self.runner = Runner(self.ledger, self.live, {"message": self.loop})
+        handler = WithAttachments(intake=Intake(db=db, bots=self.bots, files=self.files), inner=self.loop)
+        self.runner = Runner(self.ledger, self.live, {"message": handler})
         self.dispatcher = LocalDispatcher(self.ledger, self.runner, self.background)
         self.ledger.on_job = self.dispatcher.submit
         self.chat = ChatActions(db=db, ledger=self.ledger, live=self.live, runner=self.runner, clock=clock, words=words)
