@@ -66,6 +66,16 @@ def ready(browser: Browser) -> None:
     sys.exit("not ready within 60 s")
 
 
+def embedder(index: Path) -> bool:
+    """True once the model has been converted and kept: it loads in the background after the start."""
+    started = time.monotonic()
+    while time.monotonic() - started < 60:
+        if list(index.rglob("e5-*.onnx")):
+            return True
+        time.sleep(0.2)
+    return False
+
+
 def first(browser: Browser, log: Path) -> None:
     expect("anonymous visitor of the panel", browser.open("/chat")[0] in (302, 303, 307, 401, 403), True)
     expect("wrong setup code", browser.open("/setup/code", code="AAAA-BBBB-CCCC")[0], 422)
@@ -78,6 +88,8 @@ def first(browser: Browser, log: Path) -> None:
         (303, "/setup/totp"),
     )
     expect("wizard goes on", browser.open("/setup")[0], 200)
+    expect("embedder of the memory works", embedder(log.parent / "data" / "index"), True)
+    expect("warnings of the embedder", re.findall(r".*embedder.*", log.read_text(encoding="utf-8")), [])
 
 
 def second(browser: Browser, log: Path) -> None:
