@@ -39,7 +39,8 @@ import storage.tables  # noqa: F401
 from agent.memory.base import MemoryScope
 from agent.memory.e5.projection import commonest, sentences
 from agent.memory.e5.weights import Weights, weights_file
-from agent.memory.rows import OURS, load_pooled, some_rows
+from agent.memory.newrow import OURS
+from agent.memory.rows import load_pooled, some_rows
 from agent.memory.store import MemoryStore, build_memory
 from storage.background import Background
 from storage.clock import Clock

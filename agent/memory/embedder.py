@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 TOGETHER = 4  # windows in one run: longer runs would hold a processor for too long
 LONGEST_TEXT = 4_000  # characters that are encoded; the rest of a longer text is found by its words
 LONGEST_QUERY = 500
+CHOICES = ("auto", "pooled", "none")
 COMMON = 5.0  # pieces of a log probability above -5 ("the", "的", "?") tell nothing
 
 

@@ -18,8 +18,8 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, select, update
 
-from agent.memory import rows as table
 from agent.memory.base import MemoryScope
+from agent.memory.newrow import FIRST_HAND, OURS
 from agent.memory.rows import memory_t
 from agent.memory.statements import attribute_name
 from agent.memory.store import MemoryStore
@@ -198,7 +198,7 @@ def _lines(c: Connection, store: int, session: str, chars: int) -> list[Any]:
         memory_t.c.session == session,
         memory_t.c.kind == "turn",
         memory_t.c.traits.op("&")(DRAWN) == 0,
-        memory_t.c.label.in_(table.FIRST_HAND) | (memory_t.c.speaker == table.OURS),
+        memory_t.c.label.in_(FIRST_HAND) | (memory_t.c.speaker == OURS),
     )
     out: list[Any] = []
     size = 0
@@ -211,7 +211,7 @@ def _lines(c: Connection, store: int, session: str, chars: int) -> list[Any]:
 
 
 def _first_hand(row: Any) -> bool:
-    return row.speaker != table.OURS and row.label in table.FIRST_HAND
+    return row.speaker != OURS and row.label in FIRST_HAND
 
 
 def parsed(answer: str) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, and_, delete, or_, select
 
 from agent.memory import rows as table
 from agent.memory.base import MemoryScope
+from agent.memory.newrow import OURS
 from agent.memory.rows import memory_t, store_t
 from agent.memory.tokens import unpack
 from agent.memory.transcripts import redact
@@ -93,6 +94,7 @@ class Forgetter:
 
     async def preview(self, scope: MemoryScope, wish: Wish) -> Preview:
         """What `forget` would remove now. Changes nothing."""
+        await self.memory.settle()
         stores, ids = await self._found(scope, wish)
         rows = await self.db.read(lambda c: _chosen(c, scope.tenant, stores, wish, ids))
         return _preview(rows)
@@ -194,7 +196,7 @@ def _same_source(c: Connection, stores: Sequence[int], rows: dict[int, Row[Any]]
 
 def _echoes(c: Connection, stores: Sequence[int], rows: Sequence[Row[Any]]) -> dict[int, Row[Any]]:
     """Answers of ours that repeat what is forgotten: "your birthday is May 3"."""
-    mine = and_(memory_t.c.store_id.in_(stores), memory_t.c.speaker == table.OURS)
+    mine = and_(memory_t.c.store_id.in_(stores), memory_t.c.speaker == OURS)
     ours = [(row, set(unpack(row.terms))) for row in c.execute(select(memory_t).where(mine).limit(MOST))]
     if not ours or len(rows) > SLICE:
         return {}
@@ -206,7 +208,7 @@ def _echoes(c: Connection, stores: Sequence[int], rows: Sequence[Row[Any]]) -> d
     out: dict[int, Row[Any]] = {}
     for row in rows:
         own = {term for term in unpack(row.terms) if often.get(term, 0) <= most}
-        if row.speaker == table.OURS or len(own) < FEWEST:
+        if row.speaker == OURS or len(own) < FEWEST:
             continue
         for answer, terms in ours:
             if answer.store_id == row.store_id and answer.at >= row.at and len(own & terms) >= ECHO * len(own):

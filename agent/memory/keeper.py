@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from agent.memory import rows as table
 from agent.memory.base import MemoryScope
 from agent.memory.fulltext import WordIndex
-from agent.memory.rows import Added, NewRow
+from agent.memory.newrow import Added, NewRow, prepare
 from storage.background import Background
 from storage.clock import Clock
 from storage.database import Database
@@ -92,7 +92,7 @@ class Keeper:
 
     def prepared(self, row: NewRow) -> NewRow:
         """The row with its words. Costs some tenths of a millisecond: call in a thread."""
-        return table.prepare(
+        return prepare(
             kind=row.kind,
             text=row.text,
             at=row.at,

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.memory.question import Question
-from agent.memory.tokens import ASKS_WITHIN, OF_SELF, OURS, QUESTION, REACTION, SPECIFIC, TIME_WORD
+from agent.memory.tokens import ASKS_WITHIN, OF_SELF, OURS, PINNED, QUESTION, REACTION, SPECIFIC, TIME_WORD
 from agent.memory.view import KINDS, Floats, Ints, Snapshot
 
 BACKGROUND = 20  # rows that hold none of the words, as if: with few memories one hit would else say nothing
@@ -301,7 +301,7 @@ def _shape(f: Found, q: Question, beside: tuple[Ints, ...]) -> Floats:
     answers = _answers(s, rows, before)
     out += np.where(answers, 2 * at(f.cover, before), 0)  # the question just before had the words
     out += 0.2 * ((before >= 0) & ((s.traits[before] & ASKS_WITHIN) > 0))
-    out += np.where(turn, 0, 0.5)  # kept on purpose
+    out += np.where(turn, 0, 0.5) + 1.0 * has(PINNED)  # kept on purpose
     out += 5 * _when(s.at[rows], q)  # who names a day wants what was said then
     out += 0.1 * z(np.log(np.maximum(s.length[rows], 1)).astype(np.float32))
     return out

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, and_, select, update
 from agent.memory import rows as table
 from agent.memory.base import MemoryScope
 from agent.memory.forget import Forgetter, Preview, Wish
+from agent.memory.newrow import FIRST_HAND, OURS, stated_value
 from agent.memory.rows import memory_t
 from agent.memory.statements import read_statement
 from agent.memory.store import MemoryStore
@@ -138,7 +139,7 @@ class SaidToIt:
     # ---- keep
 
     async def _keep(self, who: Speaker, what: str) -> str:
-        if who.label not in table.FIRST_HAND:
+        if who.label not in FIRST_HAND:
             return self._say(who, "outside")
         number = await self._remember(who, what)
         old = await self._replaced(who, number)
@@ -174,7 +175,7 @@ class SaidToIt:
         await self.memory.settle()
 
         def fn(c: Connection) -> list[Any]:
-            facts = and_(memory_t.c.store_id == store, table.part_of("talk"), memory_t.c.speaker != table.OURS)
+            facts = and_(memory_t.c.store_id == store, table.part_of("talk"), memory_t.c.speaker != OURS)
             known = and_(facts, (memory_t.c.kind != "turn") | (memory_t.c.attribute != ""))
             newest = select(memory_t).where(known).order_by(memory_t.c.at.desc()).limit(5 * LISTED)
             return list(c.execute(newest))
@@ -237,7 +238,7 @@ class SaidToIt:
     # ---- correct
 
     async def _wrong(self, who: Speaker, right: str) -> str | None:
-        if who.label not in table.FIRST_HAND:
+        if who.label not in FIRST_HAND:
             return None
         old = await self._doubted(who, right)
         if old is None:
@@ -260,7 +261,7 @@ class SaidToIt:
         ids = self.memory.last_recalled(store)
 
         def fn(c: Connection) -> Any:
-            mine = and_(memory_t.c.store_id == store, table.part_of("talk"), memory_t.c.speaker != table.OURS)
+            mine = and_(memory_t.c.store_id == store, table.part_of("talk"), memory_t.c.speaker != OURS)
             held = and_(mine, (memory_t.c.kind != "turn") | (memory_t.c.attribute != ""))
             if stated is not None:
                 subject = stated.subject if stated.subject != "self" else f"by:{who.id or who.scope.person}"
@@ -279,12 +280,12 @@ class SaidToIt:
             row = c.execute(select(memory_t).where(memory_t.c.id == number)).one()
             same = memory_t.c.id == number
             if row.attribute:
-                value = table.stated_value(row.text)
+                value = stated_value(row.text)
                 about = and_(memory_t.c.subject == row.subject, memory_t.c.attribute == row.attribute)
                 others = c.execute(
                     select(memory_t.c.id, memory_t.c.text).where(and_(memory_t.c.store_id == store, about))
                 )
-                same = memory_t.c.id.in_([number, *(o.id for o in others if table.stated_value(o.text) == value)])
+                same = memory_t.c.id.in_([number, *(o.id for o in others if stated_value(o.text) == value)])
             c.execute(update(memory_t).where(same).values(retracted_at=who.at))
 
         await self.memory.db.write(fn)

@@ -21,8 +21,8 @@ from agent.memory.indexer import Progress
 from agent.memory.keeper import Keeper
 from agent.memory.large import Large
 from agent.memory.meaning import Meaning
+from agent.memory.newrow import OURS, Added, NewRow, fact_place, prepare
 from agent.memory.question import Question, read_question
-from agent.memory.rows import Added, NewRow
 from agent.memory.views import Views
 from storage.background import Background
 from storage.clock import Clock
@@ -140,7 +140,7 @@ class MemoryStore:
             kind="turn",
             text=text,
             speaker=speaker,
-            speaker_id=speaker_id or ("" if speaker == table.OURS else scope.person),
+            speaker_id=speaker_id or ("" if speaker == OURS else scope.person),
             session=session,
             at=at,
             label=label,
@@ -182,7 +182,7 @@ class MemoryStore:
             at=at,
             label=label,
             source=source,
-            place=table.fact_place(text),
+            place=fact_place(text),
             subject=subject,
             attribute=attribute,
         )
@@ -201,7 +201,7 @@ class MemoryStore:
             return [
                 (
                     scope,
-                    table.prepare(
+                    prepare(
                         kind="chunk",
                         text=text,
                         at=now,
@@ -372,6 +372,11 @@ class MemoryStore:
         from agent.memory.forget import Forgetter, Wish
 
         return (await Forgetter(self).forget(scope, Wish(ids=tuple(ids)))).total if ids else 0
+
+    def reworded(self, store: int, sitting: int) -> None:
+        """A row has another text: views and vectors follow."""
+        self.forgotten([store])
+        self.meaning.mark(store, sitting)
 
     def forgotten(self, stores: Sequence[int]) -> None:
         """Rows of these memories are gone or changed: nothing that was made from them may serve any more."""

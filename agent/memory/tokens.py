@@ -51,7 +51,7 @@ television tv|bicycle bike|telephone phone
 
 # traits of a text, as bits
 QUESTION, TIME_WORD, OURS, ASKS_WITHIN, OF_SELF, REACTION, SPECIFIC = 1, 2, 4, 8, 16, 32, 64
-DRAWN = 128  # not of the text: facts were drawn out of it
+DRAWN, PINNED = 128, 256  # not of the text: facts were drawn out of it; a person pinned it
 
 _ASKS = re.compile(r"[?？]\s*[\"'”’)）]*\s*$|[吗呢]\s*[。！!~～]*\s*$")
 _TIME = re.compile(

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from agent.memory import rows as table
 from agent.memory.embedder import Embedder
 from agent.memory.large import LARGE
-from agent.memory.rows import Added, NewRow
+from agent.memory.newrow import Added, NewRow
 from storage.database import Database
 
 if TYPE_CHECKING:
