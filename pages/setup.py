@@ -5,10 +5,10 @@ The setup code and the first admin are plain forms before this page; here the pe
 
 from __future__ import annotations
 
-from channels.actions import BotActions
 from nicegui import ui
 
 from agent.models.actions import ModelActions
+from channels.actions import BotActions
 from pages.frame import Panel
 from pages.parts.markup import box, span, tag
 from pages.setup_bot import bot_step

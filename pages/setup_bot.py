@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from channels.actions import BotActions, BotRow
 from nicegui import ui
 
+from channels.actions import BotActions, BotRow
 from pages.botform import BotForm
 from pages.botlive import bot_live
 from pages.botpicks import channel_picks, free_bot_name, mode_segments, origin_of
