@@ -47,7 +47,9 @@ def main() -> int:
         target = LOCALE / lang / "LC_MESSAGES" / "zhixing.mo"
         data = compiled(lang)
         if check:
-            stale += not target.is_file() or target.read_bytes() != data
+            if not target.is_file() or target.read_bytes() != data:
+                print(f"{target.relative_to(LOCALE)} is older than its areas: python -m assets.build", file=sys.stderr)
+                stale += 1
         else:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
