@@ -175,7 +175,7 @@ warm() {
     (cd "$here" && "$python" -c '
 import importlib, pathlib, runpy
 runpy.run_path("app.py", run_name="warm")
-import alembic, cryptography, fastapi, nicegui, uvicorn
+import alembic, cryptography, door, fastapi, nicegui, uvicorn
 for path in [*pathlib.Path("pages").rglob("*.py"), *pathlib.Path("routes").glob("*.py")]:
     importlib.import_module(".".join(path.with_suffix("").parts).removesuffix(".__init__"))
 ') >/dev/null 2>"$venv/warm.log" || {

@@ -18,12 +18,13 @@ from storage.database import sqlite_engine
 from storage.errors import Conflict, Invalid, Unavailable
 from storage.settings import Settings
 
-SECOND = """
+HEAD = migrate.revisions()[-1]
+SECOND = f"""
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "9999"
+down_revision = "{HEAD}"
 
 
 def upgrade():
@@ -43,7 +44,7 @@ def newer(tmp_path: Path) -> Path:
     """The migrations of a version that is one revision further."""
     folder = tmp_path / "migrations"
     shutil.copytree(migrate.MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "versions" / "0002_colour.py").write_text(SECOND)
+    (folder / "versions" / "9999_colour.py").write_text(SECOND)
     return folder
 
 
@@ -141,14 +142,14 @@ def test_older_data_is_migrated_and_what_it_was_is_kept(settings: Settings, newe
     c.commit()
     c.close()
     migrate.prepare(settings, migrations=newer)
-    assert migrate.revision(settings.db_file) == "0002"
+    assert migrate.revision(settings.db_file) == "9999"
     assert rows(settings.db_file, "SELECT name, colour FROM bot") == [("b", "blue")]
     assert rows(settings.db_file, "SELECT text FROM words WHERE words MATCH '生日'") == [("生日",)]
     assert rows(settings.db_file, "SELECT count(*) FROM sqlite_master WHERE type = 'trigger'") == [(2,)]
-    kept = settings.db_file.with_suffix(".0001.db")
-    assert migrate.revision(kept) == "0001"
+    kept = settings.db_file.with_suffix(f".{HEAD}.db")
+    assert migrate.revision(kept) == HEAD
     assert rows(kept, "SELECT name FROM bot") == [("b",)]
-    assert sorted(p.name for p in settings.db_file.parent.iterdir()) == ["zhixing.0001.db", "zhixing.db"]
+    assert sorted(p.name for p in settings.db_file.parent.iterdir()) == [f"zhixing.{HEAD}.db", "zhixing.db"]
 
 
 def test_writes_still_in_the_log_are_migrated(settings: Settings, newer: Path) -> None:
@@ -176,7 +177,7 @@ def test_writes_still_in_the_log_are_migrated(settings: Settings, newer: Path) -
 )
 def test_failing_or_losing_migration_changes_nothing(settings: Settings, newer: Path, body: str) -> None:
     head = SECOND.partition("def upgrade")[0]
-    (newer / "versions" / "0002_colour.py").write_text(f"{head}def upgrade():\n{body}\n")
+    (newer / "versions" / "9999_colour.py").write_text(f"{head}def upgrade():\n{body}\n")
     migrate.prepare(settings)
     c = sqlite3.connect(settings.db_file)
     c.execute(
@@ -188,7 +189,7 @@ def test_failing_or_losing_migration_changes_nothing(settings: Settings, newer: 
     with pytest.raises(Unavailable) as caught:
         migrate.prepare(settings, migrations=newer)
     assert caught.value.code == "start.migration_failed"
-    assert migrate.revision(settings.db_file) == "0001"
+    assert migrate.revision(settings.db_file) == HEAD
     assert rows(settings.db_file, "SELECT name FROM user") == [("n",)]
     assert sorted(p.name for p in settings.db_file.parent.iterdir()) == ["zhixing.db"]
 
@@ -197,8 +198,8 @@ def test_newer_data_is_refused_and_left_alone(settings: Settings, newer: Path) -
     migrate.prepare(settings, migrations=newer)
     with pytest.raises(Conflict) as caught:
         migrate.prepare(settings)
-    assert (caught.value.code, caught.value.params["revision"]) == ("start.data_newer", "0002")
-    assert migrate.revision(settings.db_file) == "0002"
+    assert (caught.value.code, caught.value.params["revision"]) == ("start.data_newer", "9999")
+    assert migrate.revision(settings.db_file) == "9999"
 
 
 def test_foreign_and_damaged_files_are_refused(settings: Settings) -> None:

@@ -13,7 +13,7 @@ from storage.settings import ROOT
 __all__ = ["ROOMS", "ROOT", "Module", "sources"]
 
 # From top to bottom. Rooms in one row are neighbours and do not import each other.
-ROWS = (("app",), ("pages",), ("routes",), ("channels", "agent"), ("security",), ("storage",))
+ROWS = (("app",), ("door",), ("house",), ("pages",), ("routes",), ("channels", "agent"), ("security",), ("storage",))
 ROOMS = tuple(room for row in ROWS for room in row)
 FLOOR = {room: len(ROWS) - n for n, row in enumerate(ROWS) for room in row}
 

@@ -1,0 +1,100 @@
+"""The whole ASGI application: front, gate, headers, and the pages behind them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from agent.attachments import Attachments
+from house import House
+from routes.hot import Hot
+from security.throttle import Throttle
+from storage.settings import ROOT
+
+
+def panel_app(house: House, announce: Callable[[str], None]) -> Any:
+    """The whole ASGI application: front, gate, headers, NiceGUI. Imports NiceGUI, which takes most of the start."""
+    os.environ["NICEGUI_STORAGE_PATH"] = str(house.settings.data / ".nicegui")
+    os.environ["MARKDOWN_CONTENT_CACHE_SIZE"] = "50"
+    from fastapi import FastAPI
+    from nicegui import core, ui
+
+    from pages import account, activity, bots, chat, hooks, models, overview, people, security, trace
+    from pages import setup as setup_page
+    from pages.frame import Panel
+    from pages.needs import bot_needs, file_needs, model_needs
+    from routes.assets import Assets
+    from routes.front import Front, nicegui_pages
+    from routes.headers import Headers
+    from routes.hooks import HookRoute
+    from routes.login import Login
+    from routes.plain_page import PlainPages
+    from routes.webhooks import WebhookRoute
+
+    assets = Assets(ROOT / "assets")
+    panel = Panel(house.gate, house.words, house.settings, assets)
+    overview.mount(
+        panel,
+        house.trace,
+        model_needs(house.models),
+        bot_needs(house.bot_actions),
+        file_needs(house.provisioning),
+    )
+    chat.mount(
+        panel,
+        house.chat,
+        house.trace,
+        house.models.choices,
+        house.background,
+        Attachments(chat=house.chat, files_dir=house.settings.files_dir),
+    )
+    trace.mount(panel, house.trace, house.clock)
+    activity.mount(panel, house.trace)
+    bots.mount(panel, house.bot_actions)
+    hooks.mount(panel, house.hook_actions)
+    models.mount(panel, house.models, house.usage)
+    account.mount(panel, house.account)
+    people.mount(panel, house.people)
+    security.mount(panel, house.checks)
+    setup_page.mount(panel, house.setup, house.account, house.models, house.bot_actions)
+
+    @asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        code = await house.start()
+        announce(code)
+        yield
+        await house.stop()
+
+    parent = FastAPI(lifespan=life, openapi_url=None, docs_url=None, redoc_url=None)
+    ui.run_with(parent, reconnect_timeout=30, binding_refresh_interval=1.0, tailwind=False)
+    core.app.config.quasar_config.setdefault("loadingBar", {})["skipHijack"] = True
+    pages = nicegui_pages()
+    plain = PlainPages(house.words, house.addresses, ROOT / "assets" / "templates")
+    login = Login(
+        sign_in=house.sign_in,
+        setup=house.setup,
+        account=house.account,
+        sessions=house.sessions,
+        addresses=house.addresses,
+        plain=plain,
+        known=pages,
+        need_origin=False,  # a script without cookies may sign in; no page in a browser can pass for one
+    )
+    house.gate.refuse = plain.refuse
+    hot = Hot(
+        webhooks=WebhookRoute(house.bots, house.words),
+        hooks=HookRoute(house.receiver, house.words),
+        assets=assets,
+        forms=login.routes(),
+        readiness=house.readiness,
+    )
+    return Front(
+        hot,
+        house.gate.guard(Headers(parent)),
+        addresses=house.addresses,
+        pages=pages,
+        encrypted_only=house.exposure.encrypted_only,
+        throttle=Throttle(house.clock),
+    )

@@ -1,0 +1,269 @@
+"""Builds every part of the process and ties them, in order. No logic: each part owns its own."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from sqlalchemy import func, select
+
+from agent.actions import ChatActions
+from agent.loop import AgentLoop
+from agent.memory.store import build_memory
+from agent.models.actions import ModelActions
+from agent.models.breaker import Breaker
+from agent.models.cache import AnswerCache
+from agent.models.chain import answer
+from agent.models.provider import read_entry as read_provider
+from agent.models.router import ModelRouter
+from agent.models.usage import Spending
+from agent.models.usage_actions import UsageActions
+from agent.tools.base import Toolbox
+from agent.tools.fetch import fetch_tool
+from agent.tools.files import file_tools
+from agent.tools.now import time_tool
+from agent.tools.plan import plan_tool
+from agent.tools.recollection import recall_tool, remember_tool
+from agent.trace import TraceActions
+from channels.actions import BotActions
+from channels.bot_entry import read_entry as read_bot
+from channels.files import WorkspaceFiles
+from channels.intake import Intake, WithAttachments
+from channels.registry import Bots
+from channels.sender import Sender
+from channels.streaming import Streaming
+from channels.webhook.actions import HookActions
+from channels.webhook.receiver import HookReceiver
+from routes.hot import Readiness
+from security.account import AccountActions
+from security.addresses import Addresses
+from security.checklist import ChecklistActions
+from security.egress_client import EgressClient
+from security.exposure import Exposure, record_exposure
+from security.gate import Gate
+from security.guessing import Guessing
+from security.passwords import Passwords
+from security.people import PeopleActions
+from security.probes.facts import Door, Facts
+from security.probes.layers import CHECKS
+from security.sessions import Sessions
+from security.setup import Setup
+from security.sign_in import SignIn
+from storage.audit import Audit, guard
+from storage.background import Background
+from storage.clock import Clock
+from storage.crash import CrashPoints
+from storage.database import SqliteDatabase
+from storage.dispatch import LocalDispatcher
+from storage.ledger import Ledger
+from storage.live import Live
+from storage.outbox import Outbox
+from storage.principal import SYSTEM
+from storage.provision import ConfigFile, Provisioning, each
+from storage.runner import Runner
+from storage.settings import Settings
+from storage.tables.system import Secret
+from storage.vault import Vault, master_key
+from storage.words import Words
+
+DRAIN_SECONDS = 8.0
+LOOK_SECONDS = 3.0
+
+
+class House:
+    """Every part of the process, built in order. Nothing runs until `start`."""
+
+    def __init__(
+        self, settings: Settings, *, words: Words, environ: Mapping[str, str], exposure: Exposure, port: int = 0
+    ) -> None:
+        self.settings, self.words, self.exposure = settings, words, exposure
+        self.port = port or settings.port
+        self.clock, self.background, self.live = Clock(), Background(), Live()
+        self.db = SqliteDatabase(settings.db_file)
+        with self.db.reader.connect() as c:
+            sealed = c.execute(select(func.count()).select_from(Secret)).scalar_one()
+        self.vault = Vault(
+            master_key(settings.master_key_file, may_create=not sealed),
+            self.clock,
+            source=str(settings.master_key_file),
+        )
+        with self.db.reader.connect() as c:
+            self.vault.check(c)
+        self.audit = Audit(self.clock, self.vault.derive("audit"))
+        self.egress = EgressClient(allow_local_vendors=settings.allow_local_vendors)
+        db, clock, vault, audit = self.db, self.clock, self.vault, self.audit
+
+        # security
+        self.passwords, self.guessing = Passwords(), Guessing(clock)
+        self.sessions = Sessions(db, clock)
+        self.addresses = Addresses(db, clock, audit, hosts=settings.hosts, proxies=settings.proxies)
+        self.sign_in = SignIn(db, clock, vault, audit, self.passwords, self.guessing, self.sessions)
+        self.setup = Setup(
+            db, clock, audit, self.passwords, self.guessing, self.sessions, fixed_code=settings.setup_code
+        )
+        self.account = AccountActions(
+            db=db,
+            vault=vault,
+            audit=audit,
+            clock=clock,
+            passwords=self.passwords,
+            guessing=self.guessing,
+            sessions=self.sessions,
+            sign_in=self.sign_in,
+        )
+        self.people = PeopleActions(
+            db=db, vault=vault, audit=audit, clock=clock, passwords=self.passwords, sessions=self.sessions
+        )
+        self.gate = Gate(
+            sessions=self.sessions, setup=self.setup, addresses=self.addresses, background=self.background, clock=clock
+        )
+
+        # the ledger, and who fills and empties it
+        self.ledger = Ledger(db, clock, CrashPoints(settings.crash_at))
+        self.outbox = Outbox(self.ledger)
+        self.files = WorkspaceFiles(root=settings.files_dir)
+        self.bots = Bots(
+            db=db,
+            vault=vault,
+            clock=clock,
+            egress=self.egress,
+            ledger=self.ledger,
+            background=self.background,
+            live=self.live,
+            words=words,
+            local=settings.allow_local_vendors,
+            read=self.files.read,
+        )
+        self.sender = Sender(
+            outbox=self.outbox, bots=self.bots, background=self.background, clock=clock, live=self.live
+        )
+        self.ledger.on_deliveries = self.sender.submit
+        self.streaming = Streaming(db, self.live, self.background, self.bots.channel, self.bots.any_streams)
+        self.bot_actions = BotActions(db=db, vault=vault, audit=audit, clock=clock, bots=self.bots)
+        self.receiver = HookReceiver(db, vault, clock, self.ledger)
+        self.hook_actions = HookActions(db, vault, audit, clock, self.receiver)
+
+        # the agent
+        self.breaker = Breaker(clock)
+        self.router = ModelRouter(db=db, vault=vault, egress=self.egress, clock=clock, words=words)
+        self.spending = Spending(db=db, clock=clock, background=self.background, limits=self.router.limits)
+        self.cache = AnswerCache(clock, self.router.caches)
+        self.models = ModelActions(
+            db=db, vault=vault, audit=audit, clock=clock, router=self.router, breaker=self.breaker, words=words
+        )
+        self.usage = UsageActions(db=db, audit=audit, clock=clock, router=self.router, spending=self.spending)
+        remembers = settings.embedder != "off"
+        self.memory = (
+            build_memory(db, clock, self.background, settings.index_dir, embedder=settings.embedder)
+            if remembers
+            else None
+        )
+        tools = [time_tool(clock), plan_tool(), fetch_tool(self.egress), *file_tools()]
+        if self.memory is not None:
+            tools += [remember_tool(self.memory, clock), recall_tool(self.memory, clock)]
+        self.loop = AgentLoop(
+            router=self.router,
+            answer=partial(answer, clock=clock, breaker=self.breaker, spending=self.spending, cache=self.cache),
+            toolbox=Toolbox(tools),
+            words=words,
+            files_dir=settings.files_dir,
+            memory=self.memory,
+        )
+        handler = WithAttachments(intake=Intake(db=db, bots=self.bots, files=self.files), inner=self.loop)
+        self.runner = Runner(self.ledger, self.live, {"message": handler})
+        self.dispatcher = LocalDispatcher(self.ledger, self.runner, self.background)
+        self.ledger.on_job = self.dispatcher.submit
+        self.chat = ChatActions(db=db, ledger=self.ledger, live=self.live, runner=self.runner, clock=clock, words=words)
+        self.trace = TraceActions(
+            db=db,
+            ledger=self.ledger,
+            outbox=self.outbox,
+            runner=self.runner,
+            live=self.live,
+            clock=clock,
+            words=words,
+        )
+        self.provisioning = Provisioning(
+            settings.config_dir,
+            (
+                ConfigFile(name="llm.yaml", key="providers", apply=self._providers),
+                ConfigFile(name="channels.yaml", key="channels", apply=self._channels),
+            ),
+            environ,
+        )
+        self.readiness = Readiness(db)
+        self.checks = ChecklistActions(
+            db,
+            audit,
+            clock,
+            CHECKS,
+            Facts(
+                settings=settings,
+                exposure=exposure,
+                door=Door(host=settings.host, port=self.port, tls=settings.tls_cert is not None),
+                db=db,
+                clock=clock,
+                vault=vault,
+                audit=audit,
+                addresses=self.addresses,
+                egress=self.egress,
+                passwords=self.passwords,
+                guessing=self.guessing,
+                sessions=self.sessions,
+                setup=self.setup,
+                attested=lambda name: self.checks.attested(name),
+            ),
+        )
+
+    async def _providers(self, file: str, entries: Sequence[Mapping[str, object]]) -> None:
+        await self.models.provision(file, each(file, entries, read_provider))
+
+    async def _channels(self, file: str, entries: Sequence[Mapping[str, object]]) -> None:
+        changed = await self.bot_actions.provision(file, each(file, entries, read_bot))
+        if self.readiness.started:  # before, all bots are started together
+            for name in changed:
+                await self.bots.reload(SYSTEM.tenant, name)
+
+    async def start(self) -> str:
+        """Start all parts, those first on which others depend. Returns the one-time setup code, if one is needed."""
+        await self.db.write(guard)
+        await record_exposure(self.db, self.audit, self.clock, self.exposure)
+        await self.checks.load()
+        await self.sessions.load()
+        await self.addresses.load()
+        await self.router.reload()
+        await self.provisioning.look()
+        if self.memory is not None:
+            await self.memory.start()
+        await self.bots.start()
+        self.streaming.start()
+        await self.sender.start()
+        await self.dispatcher.start()
+        self.gate.start()
+        _ = self.background.spawn("config files", self._look())
+        code = await self.setup.start()
+        self.readiness.started = True
+        gc.collect()
+        gc.freeze()  # what lives as long as the process is not looked at again
+        return code
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            await self.provisioning.look()
+
+    async def stop(self) -> None:
+        """Take nothing new, let what runs end within bounds, write what waits."""
+        self.readiness.started = False
+        await self.dispatcher.stop(DRAIN_SECONDS)
+        await self.sender.stop()
+        self.streaming.stop()
+        await self.bots.stop()
+        await self.spending.flush()
+        if self.memory is not None:
+            await self.memory.stop()
+        await self.background.stop()
+        await self.egress.close()
+        self.db.close()
