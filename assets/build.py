@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import io
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 LOCALE = Path(__file__).resolve().parent / "locale"
+FIXED = datetime(2026, 1, 1, tzinfo=UTC)  # Babel writes the hour of the build where it is given none
 
 
 def compiled(lang: str) -> bytes:
@@ -22,7 +24,7 @@ def compiled(lang: str) -> bytes:
     from babel.messages.mofile import write_mo
     from babel.messages.pofile import read_po
 
-    whole = Catalog(locale=lang, creation_date=None, revision_date=None, charset="utf-8", fuzzy=False)
+    whole = Catalog(locale=lang, creation_date=FIXED, revision_date=FIXED, charset="utf-8", fuzzy=False)
     whole.mime_headers = [("Content-Type", "text/plain; charset=utf-8")]
     owner: dict[str, str] = {}
     for path in sorted((LOCALE / lang).glob("*.po")):
