@@ -50,7 +50,7 @@ def main() -> int:
         data = compiled(lang)
         if check:
             if not target.is_file() or target.read_bytes() != data:
-                print(f"{target.relative_to(LOCALE)} is older than its areas: python -m assets.build", file=sys.stderr)
+                sys.stderr.write(f"{target.relative_to(LOCALE)} is older than its areas: python -m assets.build\n")
                 stale += 1
         else:
             target.parent.mkdir(parents=True, exist_ok=True)
