@@ -25,6 +25,8 @@ from storage.errors import AppError, OutcomeUnknown, Rejected, Throttled, Unavai
 EARLY = 600.0  # below 30 minutes the vendor hands out a new token while the old one still works
 TOKEN_PATH = "/open-apis/auth/v3/tenant_access_token/internal"  # noqa: S105 - an address
 SAME_CALL_MS = 3_000
+DOUBTFUL_SECONDS = 10.0
+MOST_TRIED = 1_000
 LINE_PATH = "/callback/ws/endpoint"
 LINE_URL = re.compile(r"wss?://[!-~]{1,2000}", re.ASCII)
 JSON = {"content-type": "application/json; charset=utf-8"}
@@ -41,7 +43,7 @@ class Identity:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Posted:
-    """A message at Feishu. `again`: its key had been used before, so nothing was said now."""
+    """A message at Feishu. `again`: its key may have been used before, so that perhaps nothing was said now."""
 
     id: str
     again: bool = False
@@ -57,6 +59,9 @@ class FeishuClient:
         self._renewing: asyncio.Task[str | AppError] | None = None
         self.skew: int | None = None
         """Seconds that the vendor's clock is ahead of ours, by its last answer."""
+        self._born = clock.monotonic()
+        self._tried: dict[str, None] = {}
+        """Uuids of calls whose outcome is not known."""
 
     # ---- messages
 
@@ -70,28 +75,44 @@ class FeishuClient:
         Raises:
             Throttled, Unavailable, Rejected, OutcomeUnknown: see `channels.base.Channel.send`.
         """
-        raw: dict[str, object] = {"msg_type": body.kind, "content": body.content, "uuid": uuid_of(key, address)}
+        uuid = uuid_of(key, address)
+        raw: dict[str, object] = {"msg_type": body.kind, "content": body.content, "uuid": uuid}
+        # just after a start, what the killed process said is not told apart by its age
+        doubt = uuid in self._tried or self.clock.monotonic() - self._born < DOUBTFUL_SECONDS
+        try:
+            posted = await self._post(raw, body, address, written, doubt=doubt)
+        except (OutcomeUnknown, Unavailable):
+            while len(self._tried) >= MOST_TRIED:
+                self._tried.pop(next(iter(self._tried)))
+            self._tried[uuid] = None
+            raise
+        self._tried.pop(uuid, None)
+        return posted
+
+    async def _post(
+        self, raw: dict[str, object], body: Body, address: Address, written: Callable[[], None] | None, *, doubt: bool
+    ) -> Posted:
         began = self.clock.ms()
         if address.message:
             if address.thread:
                 raw["reply_in_thread"] = True
             path = f"/open-apis/im/v1/messages/{address.message}/reply"
             try:
-                return self._posted(await self.call("POST", path, raw, written=written), body, began)
+                return self._posted(await self.call("POST", path, raw, written=written), body, began, doubt)
             except Rejected as error:
                 if error.code not in GONE or not address.to:
                     raise
                 raw.pop("reply_in_thread", None)
         path = f"/open-apis/im/v1/messages?receive_id_type={address.id_type}"
         raw = {"receive_id": address.to, **raw}
-        return self._posted(await self.call("POST", path, raw, written=written), body, began)
+        return self._posted(await self.call("POST", path, raw, written=written), body, began, doubt)
 
-    def _posted(self, data: Mapping[str, object], body: Body, began: int) -> Posted:
+    def _posted(self, data: Mapping[str, object], body: Body, began: int, doubt: bool) -> Posted:
         message = data.get("message_id")
         if not isinstance(message, str) or not message:
             raise OutcomeUnknown("feishu.no_receipt")
         kind, created = data.get("msg_type"), str(data.get("create_time", ""))
-        again = isinstance(kind, str) and kind != body.kind
+        again = doubt or (isinstance(kind, str) and kind != body.kind)
         if created.isascii() and created.isdigit():
             again = again or int(created) < began + (self.skew or 0) * 1000 - SAME_CALL_MS
         return Posted(id=message, again=again)

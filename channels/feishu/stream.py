@@ -93,11 +93,12 @@ class _Card:
         body = Body(kind="interactive", content=content)
         posted = await self.streams.client.post(body, self.to, key_of(self.job))
         self.message, self.shown = posted.id, text
-        if posted.again:  # it was sent before a restart: that card is the one that people see
-            self.card = ""
+        if posted.again:  # if it was sent before a restart, that card is the one that people see
+            mine, self.card = self.card, ""
             self.card = await kit.of_message(posted.id)
-            await kit.streaming(self.card, self.next(), on=True)
-            self.shown = ""
+            if self.card != mine:
+                await kit.streaming(self.card, self.next(), on=True)
+                self.shown = ""
 
     async def _show(self, text: str) -> None:
         if not text or text == self.shown:
@@ -172,7 +173,7 @@ class CardStreams:
         return card.message
 
     async def adopt(self, posted: Posted, out: Outgoing) -> None:
-        """The answer's key had been used already: if a card stands there, it gets the whole answer.
+        """The answer's key may have been used already: if a card stands there, it gets the whole answer.
 
         Raises:
             Throttled, Unavailable: try again.
