@@ -1,4 +1,4 @@
-"""The database: one writer that commits together what waits, readers in threads. SQLite or PostgreSQL.
+"""The database: one writer that commits together what waits, readers in threads. PostgreSQL: storage/postgres.py.
 
 Group commit: while one commit is being synced, further writes queue up and share the next one, so full sync
 costs a fraction of a sync per write. Each write has its own savepoint; a failing one undoes itself alone.
@@ -35,13 +35,17 @@ class Database(Protocol):
 
     dialect: str
 
-    async def write(self, fn: Callable[[Connection], T], *, durable: bool = True, urgent: bool = False) -> T:
-        """Run `fn` and return its result once committed.
+    async def write(
+        self, fn: Callable[[Connection], T], *, durable: bool = True, urgent: bool = False, shared: bool = False
+    ) -> T:
+        """Run `fn` and return its result once committed. Where processes share the database it may be run again.
 
         Args:
             urgent: go before all that waits and is not: a vendor waits for its acknowledgement.
             durable: wait until the commit is on disk. False is for what a crashed machine may repeat:
                 the write survives the end of the process, but maybe not a power cut.
+            shared: `fn` may run beside writes of other processes, for keys and conditions in its statements guard
+                it, and once more if it is not known whether it was committed. Others run one after another.
 
         Raises:
             Unavailable: disk full, locked or too many waiting; nothing was written.
@@ -145,7 +149,9 @@ class SqliteDatabase:
         self._thread = threading.Thread(target=self._run, name="db-write", daemon=True)
         self._thread.start()
 
-    async def write(self, fn: Callable[[Connection], T], *, durable: bool = True, urgent: bool = False) -> T:
+    async def write(
+        self, fn: Callable[[Connection], T], *, durable: bool = True, urgent: bool = False, shared: bool = False
+    ) -> T:
         if self._closed or self._inbox.qsize() > MOST_WAITING:
             raise Unavailable("db.busy")
         item = _Write(fn, durable)
