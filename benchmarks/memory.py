@@ -40,6 +40,7 @@ from agent.memory.base import MemoryScope
 from agent.memory.e5.projection import commonest, sentences
 from agent.memory.e5.weights import Weights, weights_file
 from agent.memory.newrow import OURS
+from agent.memory.parsers.chunks import Piece
 from agent.memory.rows import load_pooled, some_rows
 from agent.memory.store import MemoryStore, build_memory
 from storage.background import Background
@@ -128,10 +129,14 @@ def text_of(document: dict[str, Any]) -> str:
 async def fill(memory: MemoryStore, measured: Measured, documents: list[dict[str, Any]]) -> None:
     """Keep all documents: what has a speaker as turns, what has none as pieces of a document."""
     begun = time.perf_counter()
-    pieces: dict[str, list[tuple[int, str, str]]] = {}
+    pieces: dict[str, list[Piece]] = {}
+    section, last = 0, ""
     for n, document in enumerate(documents, 1):
         if "speaker" not in document:
-            pieces.setdefault(document["store"], []).append((n, text_of(document), document["session"]))
+            some = pieces.setdefault(document["store"], [])
+            if not some or document["session"] != last:
+                section, last = section + 1, document["session"]
+            some.append(Piece(n, text_of(document), str(section)))
             continue
         at = datetime.fromisoformat(document["date"]).replace(tzinfo=ZONE) if "date" in document else None
         speaker = OURS if "AI" in document["speaker"] else document["speaker"]
@@ -175,7 +180,7 @@ async def ask(
         measured.query_ms.append((time.perf_counter() - begun) * 1000)
         ids = [hit.id for hit in hits]
         found_rows = await memory.db.read(lambda c, ids=ids: some_rows(c, ids))
-        numbers = {row.id: row.message_id or int(row.place or 0) for row in found_rows}
+        numbers = {row.id: row.message_id or int(row.place.split()[0]) for row in found_rows}
         found[query["id"]] = [documents[numbers[hit.id] - 1]["id"] for hit in hits]
         measured.rows.append({"category": query["category"], **score(found[query["id"]], query["gold"])})
     measured.resident_mb = resident()
@@ -256,7 +261,9 @@ async def scale(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     await memory.loaded()
     begun = time.perf_counter()
     for i in range(0, len(texts), 2000):
-        await memory.keep_pieces(scope, 1, [(n, texts[n], str(n // 10)) for n in range(i, min(i + 2000, len(texts)))])
+        await memory.keep_pieces(
+            scope, 1, [Piece(n, texts[n], str(n // 10)) for n in range(i, min(i + 2000, len(texts)))]
+        )
     filled = time.perf_counter() - begun
     begun = time.perf_counter()
     waiting = asyncio.ensure_future(memory.indexed())

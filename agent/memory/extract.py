@@ -198,7 +198,7 @@ def _lines(c: Connection, store: int, session: str, chars: int) -> list[Any]:
         memory_t.c.session == session,
         memory_t.c.kind == "turn",
         memory_t.c.traits.op("&")(DRAWN) == 0,
-        memory_t.c.label.in_(FIRST_HAND) | (memory_t.c.speaker == OURS),
+        memory_t.c.label.in_(FIRST_HAND),
     )
     out: list[Any] = []
     size = 0

@@ -12,11 +12,12 @@ from agent.memory.fulltext import WordIndex
 from agent.memory.newrow import Added, NewRow, stated_value
 from agent.memory.tokens import DRAWN, PINNED
 from storage.database import new_id
-from storage.tables.memory import MemoryRow, MemoryStoreRow, MemoryVector
+from storage.tables.memory import MemoryDocument, MemoryRow, MemoryStoreRow, MemoryVector
 
 store_t = MemoryStoreRow.__table__  # type: ignore[attr-defined]
 memory_t = MemoryRow.__table__  # type: ignore[attr-defined]
 vector_t = MemoryVector.__table__  # type: ignore[attr-defined]
+document_t = MemoryDocument.__table__  # type: ignore[attr-defined]
 
 SITTING_MS = 4 * 3600 * 1000  # a longer silence ends a sitting
 INTEGER = Integer
@@ -25,12 +26,13 @@ PART = 500  # ids in one IN list
 
 def store_keys(scope: MemoryScope) -> list[tuple[str, str]]:
     """(kind, key) of the memories that a scope may see, its own first. A group never sees a person's."""
-    own = ("group", scope.group) if scope.group else ("person", scope.person) if scope.person else ("tenant", "")
+    if not scope.group and not scope.person:
+        return [("bot", scope.bot)] if scope.bot else [("tenant", "")]
+    own = ("group", scope.group) if scope.group else ("person", scope.person)
     out = [own]
     if scope.bot:
         out.append(("bot", scope.bot))
-    if own != ("tenant", ""):
-        out.append(("tenant", ""))
+    out.append(("tenant", ""))
     return out
 
 
@@ -253,6 +255,12 @@ def remove_rows(c: Connection, index: WordIndex, rows: Sequence[Row[Any]]) -> No
             update(memory_t).where(memory_t.c.superseded_by.in_(part)).values(superseded_by=0)
         )  # history stays history
         c.execute(delete(memory_t).where(memory_t.c.id.in_(part)))
+
+
+def document_names(c: Connection, ids: Sequence[int]) -> dict[int, str]:
+    """Names of documents."""
+    found = c.execute(select(document_t.c.id, document_t.c.name).where(document_t.c.id.in_(ids)))
+    return {row.id: row.name for row in found}
 
 
 def rows_in(c: Connection, stores: Sequence[int], ids: Sequence[int]) -> list[Row[Any]]:

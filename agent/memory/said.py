@@ -73,6 +73,16 @@ _INSTEAD = re.compile(
 _QUESTION = re.compile(r"[?？]\s*$|(?:吗|呢|什么|多少|没有|了没)[。\s]*$")
 
 
+def meant(text: str) -> bool:
+    """True if a text may be meant for memory itself. Quick, and without looking at anything."""
+    plain = " ".join(text.split())
+    if not plain or len(plain) > LONGEST:
+        return False
+    if _CONFIRM.match(plain) or _ASK.match(plain) or _WRONG.match(plain):
+        return True
+    return not _QUESTION.search(plain) and bool(_FORGET.match(plain) or _KEEP.match(plain))
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Speaker:
     """Who says it, and where: all that a confirmation and a kept fact need."""
@@ -105,9 +115,9 @@ class SaidToIt:
 
     async def answer(self, who: Speaker, text: str) -> str | None:
         """Do what the text asks of memory. Safe to repeat for the same message."""
-        plain = " ".join(text.split())
-        if not plain or len(plain) > LONGEST:
+        if not meant(text):
             return None
+        plain = " ".join(text.split())
         if _CONFIRM.match(plain):
             return await self._confirmed(who)
         if _ASK.match(plain):
@@ -115,8 +125,6 @@ class SaidToIt:
         found = _WRONG.match(plain)
         if found is not None:
             return await self._wrong(who, (found["right"] or found["right_en"] or "").strip())
-        if _QUESTION.search(plain):
-            return None
         found = _FORGET.match(plain)
         if found is not None:
             return await self._forget(who, found["what"].strip())

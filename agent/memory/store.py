@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from agent.memory import rows as table
 from agent.memory.base import MemoryScope, Recalled
+from agent.memory.citing import cited
 from agent.memory.embedder import Embedder, QueryVectors
 from agent.memory.fulltext import Fts5Words, WordIndex
 from agent.memory.indexer import Progress
@@ -22,6 +23,7 @@ from agent.memory.keeper import Keeper
 from agent.memory.large import Large
 from agent.memory.meaning import Meaning
 from agent.memory.newrow import OURS, Added, NewRow, fact_place, prepare
+from agent.memory.parsers.chunks import Piece
 from agent.memory.question import Question, read_question
 from agent.memory.views import Views
 from storage.background import Background
@@ -131,7 +133,7 @@ class MemoryStore:
         """Queue something said. Returns at once; safe to repeat by message id.
 
         Args:
-            speaker: name as shown; `assistant` for what we said ourselves.
+            speaker: name as shown; `assistant` for what we said ourselves in answer to that message.
             speaker_id: stable id of the speaker, the scope's person where it is left out.
         """
         if not text.strip():
@@ -145,6 +147,7 @@ class MemoryStore:
             at=at,
             label=label,
             source=f"message:{message_id}",
+            place="answer" if speaker == OURS else "",
             message_id=message_id,
         )
         await self.keeper.queue(scope, row)
@@ -191,11 +194,10 @@ class MemoryStore:
         return (await self.keeper.write([(scope, ready)], durable=True))[0].id
 
     async def keep_pieces(
-        self, scope: MemoryScope, document: int, pieces: Sequence[tuple[int, str, str]], *, label: str = "t5"
+        self, scope: MemoryScope, document: int, pieces: Sequence[Piece], *, label: str = "t5"
     ) -> list[int]:
-        """Keep pieces of a document: (number, text, section). Sections keep their order; a piece is kept once."""
+        """Keep pieces of a document in order; a piece that is kept already is not kept twice."""
         now = self.clock.ms()
-        sections = {name: n for n, name in enumerate(dict.fromkeys(section for _, _, section in pieces), 1)}
 
         def make() -> list[tuple[MemoryScope, NewRow]]:
             return [
@@ -203,18 +205,19 @@ class MemoryStore:
                     scope,
                     prepare(
                         kind="chunk",
-                        text=text,
+                        text=piece.text,
                         at=now,
                         label=label,
                         source=f"document:{document}",
                         zone=self.zone,
-                        session=section,
-                        place=str(number),
+                        session=piece.section,
+                        place=f"{piece.number:06d} {piece.place}".strip(),
                         document_id=document,
-                        sitting=-(document * 1_000_000 + sections[section]),
+                        sitting=-(document * 1_000_000 + int(piece.section)),
+                        heading=piece.heading,
                     ),
                 )
-                for number, text, section in pieces
+                for piece in pieces
             ]
 
         return [one.id for one in await self.keeper.write(await self.thread(make))]
@@ -256,7 +259,12 @@ class MemoryStore:
             session, since: turns of this session from this message id on stand in the context already.
         """
         hits = await self.search(scope, query, limit=limit + 8, now=now)
-        full = await self.db.read(lambda c: table.full_rows(c, scope.tenant, [hit.id for hit in hits]))
+
+        def fn(c: Connection) -> tuple[dict[int, Any], dict[int, str]]:
+            rows = table.full_rows(c, scope.tenant, [hit.id for hit in hits])
+            return rows, table.document_names(c, sorted({r.document_id for r in rows.values() if r.document_id}))
+
+        full, names = await self.db.read(fn)
         out: list[Recalled] = []
         same = " ".join(query.split()).lower()
         facts = {full[hit.id].source for hit in hits if hit.id in full and full[hit.id].kind not in ("turn", "chunk")}
@@ -279,6 +287,7 @@ class MemoryStore:
                     why=hit.why,
                     source=row.source,
                     label=row.label,
+                    cite=cited(names.get(row.document_id, ""), row.place) if row.kind == "chunk" else "",
                 )
             )
         await self._note_recalled(scope, [item.id for item in out[:limit]])

@@ -11,6 +11,7 @@ import pytest
 from agent.memory import large, views
 from agent.memory.base import MemoryScope
 from agent.memory.embedder import Encoded, QueryVectors
+from agent.memory.parsers.chunks import Piece
 from agent.memory.store import MemoryStore, build_memory
 from storage.background import Background
 from storage.clock import ManualClock
@@ -69,7 +70,7 @@ async def started(db: SqliteDatabase, clock: ManualClock, folder: Path) -> Memor
 
 
 async def fill(memory: MemoryStore) -> None:
-    await memory.keep_pieces(TENANT, 1, [(n, words_of(n), f"s{n // 10}") for n in range(1, ROWS + 1)])
+    await memory.keep_pieces(TENANT, 1, [Piece(n, words_of(n), str(n // 10)) for n in range(1, ROWS + 1)])
     async with asyncio.timeout(30):
         await memory.indexed()
 
@@ -141,7 +142,7 @@ async def test_a_saved_graph_catches_up(db: SqliteDatabase, clock: ManualClock, 
     await first.stop()
     words_only = build_memory(db, clock, Background(), tmp_path / "index", embedder="none")
     await words_only.start()
-    await words_only.keep_pieces(TENANT, 2, [(1, "part999 zzzz", "s")])
+    await words_only.keep_pieces(TENANT, 2, [Piece(1, "part999 zzzz", "1")])
     await words_only.stop()
     second = await started(db, clock, tmp_path)
     async with asyncio.timeout(30):

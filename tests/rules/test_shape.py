@@ -18,6 +18,7 @@ EDGES = {
     "agent/memory/e5/session.py: open_session": "a torn model file raises whatever its parser likes; it is made anew",
     "agent/memory/embedder.py: load_embedder": "whatever fails on this machine, a simpler embedder serves",
     "agent/memory/indexer.py: Indexer._passages": "one text must not stop all others",
+    "agent/memory/parsers/child.py: main": "parsers raise whatever a hostile file makes them raise; it becomes a refusal",
     "storage/migrate.py: upgrade": "whatever a migration raises, the original stays usable",
     "channels/sender.py: Sender._brought": "a delivery always ends, and its conversation goes on",
     "pages/frame.py: Panel.act.run": "what a button started ends with a notice and a logged trace",
