@@ -49,7 +49,7 @@ def serve(settings: Settings, words: Words) -> int:
     lock = FolderLock(settings.data / "db" / "lock")
     lock.take()
     sockets = preflight.open_port(settings.host, settings.port)
-    logs = Logs(settings.logs_dir, console=sys.stderr, level="WARNING")
+    logs = Logs(settings.logs_dir, console=sys.stderr, console_level="WARNING")
     logs.start()
     try:
         migrate.prepare(settings)

@@ -30,6 +30,8 @@ def panel_app(house: House, announce: Callable[[str], None]) -> Any:
     from routes.headers import Headers
     from routes.hooks import HookRoute
     from routes.login import Login
+    from routes.measured import Timed
+    from routes.metrics import MetricsRoute
     from routes.plain_page import PlainPages
     from routes.webhooks import WebhookRoute
 
@@ -84,8 +86,9 @@ def panel_app(house: House, announce: Callable[[str], None]) -> Any:
     )
     house.gate.refuse = plain.refuse
     hot = Hot(
-        webhooks=WebhookRoute(house.bots, house.words),
-        hooks=HookRoute(house.receiver, house.words),
+        webhooks=Timed(WebhookRoute(house.bots, house.words), house.metrics),
+        hooks=Timed(HookRoute(house.receiver, house.words), house.metrics),
+        metrics=MetricsRoute(house.metrics, house.scrape_token.digest),
         assets=assets,
         forms=login.routes(),
         readiness=house.readiness,

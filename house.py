@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -14,6 +15,7 @@ from agent.loop import AgentLoop
 from agent.memory.store import build_memory
 from agent.models.actions import ModelActions
 from agent.models.breaker import Breaker
+from agent.models.budget_watch import BudgetWatch
 from agent.models.cache import AnswerCache
 from agent.models.chain import answer
 from agent.models.provider import read_entry as read_provider
@@ -29,6 +31,9 @@ from agent.tools.recollection import recall_tool, remember_tool
 from agent.trace import TraceActions
 from channels.actions import BotActions
 from channels.bot_entry import read_entry as read_bot
+from channels.event_actions import EventActions
+from channels.event_sources import EventSources
+from channels.events import Events
 from channels.files import WorkspaceFiles
 from channels.intake import Intake, WithAttachments
 from channels.registry import Bots
@@ -37,6 +42,8 @@ from channels.streaming import Streaming
 from channels.webhook.actions import HookActions
 from channels.webhook.receiver import HookReceiver
 from routes.hot import Readiness
+from routes.measured import Lookups, measure
+from routes.metrics import MetricsListener
 from security.account import AccountActions
 from security.addresses import Addresses
 from security.checklist import ChecklistActions
@@ -48,6 +55,7 @@ from security.passwords import Passwords
 from security.people import PeopleActions
 from security.probes.facts import Door, Facts
 from security.probes.layers import CHECKS
+from security.scrape import ScrapeToken
 from security.sessions import Sessions
 from security.setup import Setup
 from security.sign_in import SignIn
@@ -59,11 +67,12 @@ from storage.database import SqliteDatabase
 from storage.dispatch import LocalDispatcher
 from storage.ledger import Ledger
 from storage.live import Live
+from storage.metrics import LogCounter, Metrics
 from storage.outbox import Outbox
 from storage.principal import SYSTEM
 from storage.provision import ConfigFile, Provisioning, each
 from storage.runner import Runner
-from storage.settings import Settings
+from storage.settings import VERSION, Settings
 from storage.tables.system import Secret
 from storage.vault import Vault, master_key
 from storage.words import Words
@@ -216,6 +225,50 @@ class House:
                 attested=lambda name: self.checks.attested(name),
             ),
         )
+        self._measured()
+        self._told()
+
+    def _told(self) -> None:
+        """What bots are told of without being asked, and who notices it."""
+        self.events = Events(
+            db=self.db,
+            clock=self.clock,
+            ledger=self.ledger,
+            bots=self.bots,
+            background=self.background,
+            words=self.words,
+        )
+        self.event_actions = EventActions(db=self.db, audit=self.audit, clock=self.clock, events=self.events)
+        sources = self.event_sources = EventSources(self.events, self.bots)
+        self.ledger.in_finish, self.ledger.in_dead_letter = sources.finished, sources.dead_letter
+        self.audit.in_record, self.guessing.on_lock = sources.audited, sources.locked
+        self.checks.on_change(lambda row, before: sources.checked(row.title, row.id, row.status))
+        self.spending.in_write = BudgetWatch(self.clock, self.router.limits, sources.spent).written
+
+    def _measured(self) -> None:
+        """What Prometheus reads, and who tells it."""
+        self.metrics = Metrics(self.clock, VERSION)
+        self.log_counter = LogCounter(self.metrics)
+        self.scrape_token = ScrapeToken(self.db, self.clock, self.audit)
+        self.metrics_listener = MetricsListener(
+            self.metrics, self.background, self.addresses, self.settings.metrics_port
+        )
+        measure(
+            self.metrics,
+            ledger=self.ledger,
+            runner=self.runner,
+            sender=self.sender,
+            spending=self.spending,
+            bots=self.bots,
+        )
+        Lookups(
+            db=self.db,
+            clock=self.clock,
+            running=lambda: len(self.runner.running),
+            ready=self.readiness.reasons,
+            checks=self.checks.snapshot,
+            health=dict,
+        ).join(self.metrics)
 
     async def _providers(self, file: str, entries: Sequence[Mapping[str, object]]) -> None:
         await self.models.provision(file, each(file, entries, read_provider))
@@ -230,7 +283,9 @@ class House:
         """Start all parts, those first on which others depend. Returns the one-time setup code, if one is needed."""
         await self.db.write(guard)
         await record_exposure(self.db, self.audit, self.clock, self.exposure)
+        logging.getLogger().addHandler(self.log_counter)
         await self.checks.load()
+        await self.scrape_token.load()
         await self.sessions.load()
         await self.addresses.load()
         await self.router.reload()
@@ -240,8 +295,11 @@ class House:
         await self.bots.start()
         self.streaming.start()
         await self.sender.start()
+        await self.events.start()
+        self.event_sources.start()
         await self.dispatcher.start()
         self.gate.start()
+        await self.metrics_listener.start()
         _ = self.background.spawn("config files", self._look())
         code = await self.setup.start()
         self.readiness.started = True
@@ -257,7 +315,11 @@ class House:
     async def stop(self) -> None:
         """Take nothing new, let what runs end within bounds, write what waits."""
         self.readiness.started = False
+        logging.getLogger().removeHandler(self.log_counter)
+        await self.metrics_listener.stop()
         await self.dispatcher.stop(DRAIN_SECONDS)
+        self.event_sources.stop()
+        await self.events.stop()
         await self.sender.stop()
         self.streaming.stop()
         await self.bots.stop()

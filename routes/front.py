@@ -23,6 +23,7 @@ HOT = (
     "/v1/",
     "/healthz",
     "/readyz",
+    "/metrics",
     "/login",
     "/logout",
     "/setup/code",
@@ -31,7 +32,7 @@ HOT = (
     "/assets/",
     "/favicon.ico",
 )
-KINDS = {"/webhooks/": "webhooks", "/hooks/": "webhooks", "/api/": "api", "/v1/": "api"}
+KINDS = {"/webhooks/": "webhooks", "/hooks/": "webhooks", "/api/": "api", "/v1/": "api", "/metrics": "metrics"}
 OPEN = ("/healthz", "/readyz")
 INTERNAL = ("/_nicegui/", "/_nicegui_ws/")
 

@@ -40,11 +40,18 @@ class Hot:
     """Dispatches by prefix."""
 
     def __init__(
-        self, *, webhooks: ASGIApp, hooks: ASGIApp, assets: ASGIApp, forms: Sequence[Route], readiness: Readiness
+        self,
+        *,
+        webhooks: ASGIApp,
+        hooks: ASGIApp,
+        assets: ASGIApp,
+        forms: Sequence[Route],
+        readiness: Readiness,
+        metrics: ASGIApp | None = None,
     ) -> None:
         self.readiness = readiness
         self._below = (("/webhooks/", webhooks), ("/hooks/", hooks), ("/assets/", assets))
-        self._assets, self._forms = assets, Router(routes=list(forms))
+        self._assets, self._forms, self._metrics = assets, Router(routes=list(forms)), metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request."""
@@ -62,6 +69,8 @@ class Hot:
                 status_code=503 if reasons else 200,
                 headers={"cache-control": "no-store"},
             )(scope, receive, send)
+        elif path == "/metrics" and self._metrics is not None:
+            await self._metrics(scope, receive, send)
         elif path == "/favicon.ico":
             await self._assets({**scope, "path": "/assets/favicon.svg"}, receive, send)
         else:

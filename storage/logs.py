@@ -156,15 +156,18 @@ class _Hand(logging.handlers.QueueHandler):
 class Logs:
     """The log of a running process. `redactor.hide(value)` for each secret that is opened."""
 
-    def __init__(self, folder: Path, *, console: TextIO | None = None, level: str = "INFO") -> None:
+    def __init__(
+        self, folder: Path, *, console: TextIO | None = None, level: str = "INFO", console_level: str = ""
+    ) -> None:
         """Take over the root logger. Call `stop` at the end.
 
         Args:
             folder: made if missing; an unwritable one leaves the console only.
             console: where people read; none for tests.
+            console_level: for the console alone, where it shall say less than the file.
         """
         self.redactor, self.file = Redactor(), folder / FILE
-        self._console, self._level = console, level
+        self._console, self._level, self._console_level = console, level, console_level or level
         self._handlers: list[logging.Handler] = []
         self._hand: _Hand | None = None
         self._listener: logging.handlers.QueueListener | None = None
@@ -174,6 +177,7 @@ class Logs:
         if self._console is not None:
             plain = logging.StreamHandler(self._console)
             plain.setFormatter(Plain(self.redactor))
+            plain.setLevel(self._console_level)
             self._handlers.append(plain)
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -185,7 +189,7 @@ class Logs:
             self._handlers.append(written)
         waiting: queue.Queue[Any] = queue.Queue(MOST_WAITING)
         self._hand = _Hand(waiting)
-        self._listener = logging.handlers.QueueListener(waiting, *self._handlers)
+        self._listener = logging.handlers.QueueListener(waiting, *self._handlers, respect_handler_level=True)
         self._listener.start()
         root = logging.getLogger()
         root.addHandler(self._hand)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from storage.errors import AppError, Conflict, Lost, Unavailable
@@ -15,6 +15,10 @@ log = logging.getLogger(__name__)
 
 MOST_ATTEMPTS = 3
 DEADLINE = 600.0
+OUTSIDE = ("model", "tool")
+
+StepListener = Callable[[str, str, str, int], None]
+"""Told of a step that was done just now: name, kind, result, ms. Must not block or raise."""
 
 
 class Interrupted(Conflict):
@@ -26,7 +30,10 @@ class Interrupted(Conflict):
 
 
 class Work:
-    """A claimed job, as its handler sees it: the job and its recorded steps."""
+    """A claimed job, as its handler sees it: the job and its recorded steps.
+
+    `outside_ms` is the time that this attempt spent in models and tools.
+    """
 
     def __init__(
         self, ledger: Ledger, live: Live, job: JobView, on_wait: Callable[[int], None] = lambda job: None
@@ -34,6 +41,8 @@ class Work:
         self.ledger, self.live, self.job, self._on_wait = ledger, live, job, on_wait
         self._recorded = {step.n: step for step in job.steps}
         self._n = 0
+        self.outside_ms = 0
+        self.on_step: Sequence[StepListener] = ()
 
     @property
     def resumed(self) -> bool:
@@ -67,7 +76,14 @@ class Work:
             self.ledger.crash.reached("tool.before")
         if kind == "model":
             self._on_wait(self.job.id)
-        result = await fn()
+        try:
+            result = await fn()
+        finally:
+            took = max(0, self.ledger.clock.ms() - started)
+            if kind in OUTSIDE:
+                self.outside_ms += took
+        for listener in self.on_step:
+            listener(name, kind, result, took)
         if kind == "tool":
             self.ledger.crash.reached("tool.after")
         elif kind == "model":
@@ -96,7 +112,8 @@ class Handler(Protocol):
 class Runner:
     """Claims and runs single jobs; a dispatcher decides which and when.
 
-    `on_wait` is told of a job that begins to wait for a model.
+    `on_wait` is told of a job that begins to wait for a model, `on_ended` and `on_work` of one that ended (the latter
+    with what its attempt did), `on_step` of each step done.
     """
 
     def __init__(
@@ -106,6 +123,8 @@ class Runner:
         self.running: dict[int, asyncio.Task[object]] = {}
         self.on_wait: Callable[[int], None] = lambda job: None
         self.on_ended: list[Callable[[JobView, Ending], None]] = []
+        self.on_work: list[Callable[[Work, Ending], None]] = []
+        self.on_step: list[StepListener] = []
 
     async def run(self, job_id: int) -> None:
         """Run one job to its ending, or return if somebody else holds it.
@@ -120,6 +139,7 @@ class Runner:
         if task is not None:
             self.running[job.id] = task
         work = Work(self.ledger, self.live, job, self.on_wait)
+        work.on_step = self.on_step
         work.tell("job.started")
         try:
             ending = await self._ending(work)
@@ -127,6 +147,8 @@ class Runner:
             work.tell("job.ended", status=ending.status, reason=ending.reason, message_ids=list(finished.message_ids))
             for listener in self.on_ended:
                 listener(job, ending)
+            for told in self.on_work:
+                told(work, ending)
         except Lost:
             log.info("job %s was taken over or cancelled", job.id)
             work.tell("job.ended", status="cancelled", reason="job.cancelled", message_ids=[])
