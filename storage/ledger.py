@@ -114,6 +114,7 @@ class Ledger:
         self.db, self.clock = db, clock
         self.crash = crash or CrashPoints()
         self.on_job: Callable[[JobView], None] = lambda job: None
+        self.enlist: Callable[[Connection, JobView], None] = lambda c, job: None  # in the job's own transaction
         self.on_deliveries: Callable[[Sequence[DeliveryView]], None] = lambda rows: None
 
     # ---- entering
@@ -128,7 +129,9 @@ class Ledger:
         """
         self.crash.reached("accept.before")
         now = self.clock.ms()
-        accepted, view = await self.db.write(lambda c: self._accept(c, inbound, kind, payload, now), urgent=True)
+        accepted, view = await self.db.write(
+            lambda c: self._accept(c, inbound, kind, payload, now), urgent=True, shared=True
+        )
         self.crash.reached("accept.committed")
         if view is not None:
             self.on_job(view)
@@ -231,6 +234,7 @@ class Ledger:
             token="",
             received_at=now,
         )
+        self.enlist(c, view)
         return Accepted(fresh=True, job_id=job, message_id=message, conversation_id=conversation), view
 
     async def add_job(
@@ -276,10 +280,11 @@ class Ledger:
                     },
                 )
             )
-            row = c.execute(_JOB, {"i": job}).one()
-            return Accepted(fresh=True, job_id=job, conversation_id=conversation_id or 0), view_of(row, "", ())
+            view = view_of(c.execute(_JOB, {"i": job}).one(), "", ())
+            self.enlist(c, view)
+            return Accepted(fresh=True, job_id=job, conversation_id=conversation_id or 0), view
 
-        accepted, view = await self.db.write(fn)
+        accepted, view = await self.db.write(fn, shared=True)
         if view is not None:
             self.on_job(view)
         return accepted
@@ -323,7 +328,7 @@ class Ledger:
             )
             return view_of(row, token, steps)
 
-        view = await self.db.write(fn, durable=False)
+        view = await self.db.write(fn, durable=False, shared=True)
         if view is not None:
             self.crash.reached("job.claimed")
         return view
@@ -349,7 +354,7 @@ class Ledger:
                 },
             )
 
-        await self.db.write(fn)
+        await self.db.write(fn, shared=True)
 
     async def record_step(
         self,
@@ -389,7 +394,7 @@ class Ledger:
                 },
             )
 
-        await self.db.write(fn, durable=durable)
+        await self.db.write(fn, durable=durable, shared=True)
 
     async def finish(self, job: JobView, ending: Ending) -> Finished:
         """End a job: its outcome, its answer and the outbox rows in one transaction, then tell the sender.
@@ -420,7 +425,7 @@ class Ledger:
                 raise Lost(job.id)
             return say_all(c, job, ending.say, now)
 
-        finished = await self.db.write(fn)
+        finished = await self.db.write(fn, shared=True)
         self.crash.reached("outbox.committed")
         self.on_deliveries(finished.deliveries)
         return finished
@@ -439,7 +444,7 @@ class Ledger:
                 return None
             return say_all(c, view_of(c.execute(_JOB, {"i": job_id}).one(), "", ()), say, now)
 
-        finished = await self.db.write(fn)
+        finished = await self.db.write(fn, shared=True)
         if finished is None:
             return False
         self.on_deliveries(finished.deliveries)

@@ -88,7 +88,7 @@ class Outbox:
                 committed_at=now,
             )
 
-        row = await self.db.write(fn)
+        row = await self.db.write(fn, shared=True)
         if row is None:
             return None
         self.ledger.on_deliveries((row,))
@@ -110,7 +110,7 @@ class Outbox:
         def fn(c: Connection) -> None:
             c.execute(_SENDING, values)
 
-        await self.db.write(fn, durable=durable)
+        await self.db.write(fn, durable=durable, shared=True)
         self.ledger.crash.reached("send.before")
 
     async def delivered(self, row: DeliveryView, vendor_id: str, written_at: int) -> None:
@@ -121,7 +121,7 @@ class Outbox:
         def fn(c: Connection) -> None:
             c.execute(_DELIVERED, values)
 
-        await self.db.write(fn, durable=False)
+        await self.db.write(fn, durable=False, shared=True)
         self.ledger.crash.reached("delivered")
 
     async def retry(self, row: DeliveryView, next_at: int, error: str, detail: str) -> None:
@@ -177,7 +177,7 @@ class Outbox:
                 made.append(view(c.execute(select(delivery_t).where(delivery_t.c.id == key)).one()))
             return made
 
-        return await self.db.write(fn)
+        return await self.db.write(fn, shared=True)
 
     async def again(self, tenant: str, delivery_id: int) -> bool:
         """Send a failed or unknown delivery again because a person asked for it."""
@@ -198,7 +198,7 @@ class Outbox:
                 return None
             return view(c.execute(select(delivery_t).where(delivery_t.c.id == delivery_id)).one())
 
-        row = await self.db.write(fn)
+        row = await self.db.write(fn, shared=True)
         if row is None:
             return False
         self.ledger.on_deliveries((row,))
@@ -208,7 +208,7 @@ class Outbox:
         def fn(c: Connection) -> None:
             c.execute(update(delivery_t).where(delivery_t.c.id == delivery_id).values(**values))
 
-        await self.db.write(fn, durable=durable)
+        await self.db.write(fn, durable=durable, shared=True)
 
 
 def view(row: object) -> DeliveryView:

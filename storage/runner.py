@@ -112,6 +112,7 @@ class Handler(Protocol):
 class Runner:
     """Claims and runs single jobs; a dispatcher decides which and when.
 
+    `stop_elsewhere` is asked where a job to be stopped does not run in this process.
     `on_wait` is told of a job that begins to wait for a model, `on_ended` and `on_work` of one that ended (the latter
     with what its attempt did), `on_step` of each step done.
     """
@@ -122,6 +123,7 @@ class Runner:
         self.ledger, self.live, self.handlers, self.deadline = ledger, live, dict(handlers), deadline
         self.running: dict[int, asyncio.Task[object]] = {}
         self.on_wait: Callable[[int], None] = lambda job: None
+        self.stop_elsewhere: Callable[[int], None] = lambda job: None
         self.on_ended: list[Callable[[JobView, Ending], None]] = []
         self.on_work: list[Callable[[Work, Ending], None]] = []
         self.on_step: list[StepListener] = []
@@ -180,4 +182,6 @@ class Runner:
     def stop(self, job_id: int) -> bool:
         """Cancel a job's running attempt in this process. The ledger must have ended it first."""
         task = self.running.get(job_id)
+        if task is None:
+            self.stop_elsewhere(job_id)
         return bool(task and task.cancel())
