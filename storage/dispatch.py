@@ -18,7 +18,7 @@ from storage.runner import Runner
 log = logging.getLogger(__name__)
 
 MOST_RUNNING = 1000
-MOST_STARTING = 12
+MOST_STARTING = 5
 STARTING_SECONDS = 1.0
 PAUSES = (0.2, 1.0, 5.0, 15.0, 30.0)
 
