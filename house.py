@@ -11,8 +11,9 @@ from functools import partial
 from sqlalchemy import func, select
 
 from agent.actions import ChatActions
+from agent.aside import Aside
 from agent.loop import AgentLoop
-from agent.memory.store import build_memory
+from agent.memory.parts import MemoryParts, build_parts
 from agent.models.actions import ModelActions
 from agent.models.breaker import Breaker
 from agent.models.budget_watch import BudgetWatch
@@ -22,6 +23,8 @@ from agent.models.provider import read_entry as read_provider
 from agent.models.router import ModelRouter
 from agent.models.usage import Spending
 from agent.models.usage_actions import UsageActions
+from agent.recollection import Recollection
+from agent.summaries import Summaries
 from agent.tools.base import Toolbox
 from agent.tools.fetch import fetch_tool
 from agent.tools.files import file_tools
@@ -59,7 +62,7 @@ from security.scrape import ScrapeToken
 from security.sessions import Sessions
 from security.setup import Setup
 from security.sign_in import SignIn
-from storage.audit import Audit, guard
+from storage.audit import Audit, audit_key, guard
 from storage.background import Background
 from storage.clock import Clock
 from storage.crash import CrashPoints
@@ -71,10 +74,11 @@ from storage.metrics import LogCounter, Metrics
 from storage.outbox import Outbox
 from storage.principal import SYSTEM
 from storage.provision import ConfigFile, Provisioning, each
+from storage.rotation import read_master_key
 from storage.runner import Runner
 from storage.settings import VERSION, Settings
 from storage.tables.system import Secret
-from storage.vault import Vault, master_key
+from storage.vault import Vault
 from storage.words import Words
 
 DRAIN_SECONDS = 8.0
@@ -92,15 +96,10 @@ class House:
         self.clock, self.background, self.live = Clock(), Background(), Live()
         self.db = SqliteDatabase(settings.db_file)
         with self.db.reader.connect() as c:
-            sealed = c.execute(select(func.count()).select_from(Secret)).scalar_one()
-        self.vault = Vault(
-            master_key(settings.master_key_file, may_create=not sealed),
-            self.clock,
-            source=str(settings.master_key_file),
-        )
-        with self.db.reader.connect() as c:
+            key = read_master_key(settings.master_key_file, c)
+            self.vault = Vault(key, self.clock, source=str(settings.master_key_file))
             self.vault.check(c)
-        self.audit = Audit(self.clock, self.vault.derive("audit"))
+            self.audit = Audit(self.clock, audit_key(c, self.vault))
         self.egress = EgressClient(allow_local_vendors=settings.allow_local_vendors)
         db, clock, vault, audit = self.db, self.clock, self.vault, self.audit
 
@@ -163,22 +162,35 @@ class House:
             db=db, vault=vault, audit=audit, clock=clock, router=self.router, breaker=self.breaker, words=words
         )
         self.usage = UsageActions(db=db, audit=audit, clock=clock, router=self.router, spending=self.spending)
-        remembers = settings.embedder != "off"
-        self.memory = (
-            build_memory(db, clock, self.background, settings.index_dir, embedder=settings.embedder)
-            if remembers
-            else None
-        )
+        ask = partial(answer, clock=clock, breaker=self.breaker, spending=self.spending, cache=self.cache)
+        aside = Aside(self.router, ask)
+        self.memory: MemoryParts | None = None
+        recollection: Recollection | None = None
+        if settings.embedder != "off":
+            self.memory = build_parts(
+                db=db,
+                clock=clock,
+                background=self.background,
+                audit=audit,
+                words=words,
+                ask=aside,
+                index_dir=settings.index_dir,
+                files_dir=settings.files_dir,
+                embedder=settings.embedder,
+            )
+            self.memory.forgetter.on_forgotten.append(self.cache.clear)
+            recollection = Recollection(self.memory.store, self.memory.said, self.memory.extractor)
         tools = [time_tool(clock), plan_tool(), fetch_tool(self.egress), *file_tools()]
         if self.memory is not None:
-            tools += [remember_tool(self.memory, clock), recall_tool(self.memory, clock)]
+            tools += [remember_tool(self.memory.store, clock), recall_tool(self.memory.store, clock)]
         self.loop = AgentLoop(
             router=self.router,
-            answer=partial(answer, clock=clock, breaker=self.breaker, spending=self.spending, cache=self.cache),
+            answer=ask,
             toolbox=Toolbox(tools),
             words=words,
             files_dir=settings.files_dir,
-            memory=self.memory,
+            recollection=recollection,
+            summaries=Summaries(db, self.background, aside),
         )
         handler = WithAttachments(intake=Intake(db=db, bots=self.bots, files=self.files), inner=self.loop)
         self.runner = Runner(self.ledger, self.live, {"message": handler})

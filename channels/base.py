@@ -25,6 +25,11 @@ class FieldSpec:
     modes: tuple[str, ...] = ()  # only in these modes; empty: in all
 
 
+PUSH_LANG = FieldSpec(name="push_lang", kind="choice", default="zh_CN", choices=("zh_CN", "en"))
+PUSH = (FieldSpec(name="approvers", kind="list"), FieldSpec(name="push_to"), PUSH_LANG)
+"""Who decides about waiting acts in the chat, where events are pushed to, and in which language."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
     """A channel type, readable without loading its code. `runtime` is an import string `package.module:function`."""

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from channels.base import FieldSpec, Manifest
 from channels.manifests import manifest_of
+from channels.targets import address_of
 from channels.webhook import endpoint
 from storage.errors import Invalid
 
@@ -63,7 +64,8 @@ def checked(draft: BotDraft, *, local: bool, strict: bool = False) -> BotDraft:
 
     Raises:
         Invalid: `bot.name`, `bot.name_reserved`, `bot.type`, `bot.mode`, `bot.field`, `bot.long`, `bot.text`,
-            `bot.choice`, `bot.url`, `bot.event` or `webhook.endpoint…`, with the field.
+            `bot.choice`, `bot.url`, `bot.event`, `bot.push_to`, `<type>.target_form` or `webhook.endpoint…`, with the
+            field.
     """
     name = draft.name.strip()
     if not NAME.fullmatch(name):
@@ -88,6 +90,8 @@ def checked(draft: BotDraft, *, local: bool, strict: bool = False) -> BotDraft:
             secrets[spec.name] = _bounded(spec.name, value, MOST_SECRET)
         else:
             settings[spec.name] = _value(spec, value, local=local or draft.type == "webhook")
+    events = None if draft.events is None else _events(draft.events)
+    _place(draft.type, settings.get("push_to", ""), needed=bool(events) and not strict)
     return BotDraft(
         name=name,
         type=draft.type,
@@ -95,7 +99,7 @@ def checked(draft: BotDraft, *, local: bool, strict: bool = False) -> BotDraft:
         settings=settings,
         secrets=secrets,
         model=None if draft.model is None else draft.model.strip()[:200],
-        events=None if draft.events is None else _events(draft.events),
+        events=events,
     )
 
 
@@ -177,6 +181,19 @@ def _url(name: str, value: str, *, local: bool) -> None:
     plain = parts.scheme == "http" and local
     if not host or "@" in parts.netloc or not (parts.scheme == "https" or plain):
         raise Invalid("bot.url", field=name)
+
+
+def _place(type: str, push_to: str, *, needed: bool) -> None:
+    """Where events go; a webhook has one address only."""
+    if type == "webhook":
+        return
+    if not push_to and needed:
+        raise Invalid("bot.push_to", field="push_to")
+    if push_to:
+        try:
+            _ = address_of(type, push_to)
+        except Invalid as error:
+            raise Invalid(error.code, field="push_to", **error.params) from error
 
 
 def _events(events: tuple[str, ...]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, and_, delete, insert, select, update
 
 from channels.access import access_t
 from channels.bot_draft import BotDraft, fields_of, moved, need
+from channels.history import forget
 from channels.manifests import MANIFESTS
 from channels.registry import bot_t, state_t
 from storage.audit import Audit
@@ -146,6 +147,7 @@ class BotRows:
             self.vault.remove(c, who.tenant, secret_name(kept.id, name))
         c.execute(delete(access_t).where(access_t.c.bot_id == kept.id))
         c.execute(delete(state_t).where(state_t.c.bot_id == kept.id))
+        forget(c, kept.id)
         c.execute(delete(bot_t).where(bot_t.c.id == kept.id))
         self.audit.record(c, who, "bot.remove", kept.name, before=kept.told())
 

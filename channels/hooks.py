@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from storage.background import Background
 from storage.clock import Clock
 from storage.live import Live
+
+MOST_TURNS = 200
+Turn = tuple[int, str, str]
+"""When a connection came into a state, the state, and why if it is not as it should be."""
 
 
 @dataclass(slots=True)
@@ -29,6 +34,17 @@ class Pulse:
     checked_at: int | None = None
     dirty: bool = False
     params: dict[str, str] = field(default_factory=dict)
+    turned_at: int | None = None
+    turns: deque[Turn] = field(default_factory=lambda: deque(maxlen=MOST_TURNS), init=False)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Every change of `connection` is noted with its time: that is the bot's connection history."""
+        if name == "connection" and hasattr(self, "turns") and value != self.connection:
+            at = self.clock.ms()
+            reason = self.last_error if value in ("lost", "off") else ""
+            self.turns.append((at, str(value), reason))
+            object.__setattr__(self, "turned_at", at)
+        object.__setattr__(self, name, value)
 
     def came_in(self) -> None:
         """A verified request or frame arrived."""
@@ -48,9 +64,9 @@ class Pulse:
 
     def lost(self, code: str, **params: str) -> None:
         """The long connection broke and is being replaced."""
-        self.connection = "lost"
         self.reconnects += 1
         self.failed(code, **params)
+        self.connection = "lost"
 
     def identified(self, name: str) -> None:
         """The vendor told who the bot is."""

@@ -13,7 +13,8 @@ from sqlalchemy import Connection, Row, and_, delete, insert, select
 
 from channels.access import AccessList, Verdict
 from channels.base import BotConfig, Channel, RawRequest, RawResponse
-from channels.hooks import Click, Hooks, Pulse
+from channels.history import History
+from channels.hooks import Click, Hooks, Pulse, Turn
 from channels.manifests import build, manifest_of
 from security.egress import Egress
 from storage.background import Background
@@ -34,6 +35,7 @@ bot_t = Bot.__table__  # type: ignore[attr-defined]
 state_t = BotState.__table__  # type: ignore[attr-defined]
 
 SAVE_EVERY = 5.0
+HISTORY_EVERY = 60_000
 ACCEPT_WITHIN = 2.5
 STOP_WITHIN = 5.0
 
@@ -71,6 +73,11 @@ def config_of(c: Connection, vault: Vault | None, row: object) -> BotConfig:
 def texts(error: AppError) -> dict[str, str]:
     """An error's parameters for the bot's card, bounded."""
     return {key: str(value)[:300] for key, value in error.params.items()}
+
+
+def _taken(pulse: Pulse) -> list[Turn]:
+    """The changes that are to be written down now."""
+    return [pulse.turns.popleft() for _ in range(len(pulse.turns))]
 
 
 async def _outcome(work: Awaitable[bool]) -> bool | AppError:
@@ -122,6 +129,7 @@ class Bots:
         self._changed: list[Callable[[str, str], None]] = []
         self._last: dict[int, Row[Any]] = {}
         self._saving: asyncio.Task[None] | None = None
+        self._history, self._noted_at = History(), 0
 
     def on_change(self, listener: Callable[[str, str], None]) -> None:
         """Call `listener(tenant, name)` after a bot was started, replaced or stopped."""
@@ -237,7 +245,9 @@ class Bots:
     def _pulse(self, config: BotConfig, old: _Running | None) -> Pulse:
         """A new pulse with the proof that the bot has given so far, also before a restart."""
         if old is not None and old.config.id == config.id:
-            return replace(old.pulse, connection="off", last_error="", last_error_at=None, params={})
+            made = replace(old.pulse, connection="off", last_error="", last_error_at=None, params={})
+            made.turns = old.pulse.turns  # what is not written down yet
+            return made
         pulse = Pulse(clock=self.clock)
         if kept := self._last.get(config.id):
             pulse.last_in, pulse.last_out = kept.last_in, kept.last_out
@@ -322,9 +332,14 @@ class Bots:
                 log.warning("states of bots not saved: %s", error)
 
     async def _save(self) -> None:
-        dirty = [(r.config.id, r.pulse) for r in self._bots.values() if r.pulse.dirty]
-        if not dirty:
+        every = [(r.config.id, r.pulse) for r in self._bots.values()]
+        dirty = [(bot, pulse) for bot, pulse in every if pulse.dirty]
+        now = self.clock.ms()
+        due = now - self._noted_at >= HISTORY_EVERY
+        noted = [(bot, _taken(pulse), pulse.connection) for bot, pulse in every if due or pulse.turns]
+        if not dirty and not noted:
             return
+        self._noted_at = now if due else self._noted_at
         names = (
             "connection",
             "last_in",
@@ -340,7 +355,10 @@ class Bots:
             pulse.dirty = False
 
         def fn(c: Connection) -> None:
-            c.execute(delete(state_t).where(state_t.c.bot_id.in_([row["bot_id"] for row in rows])))
-            c.execute(insert(state_t), rows)
+            if rows:
+                c.execute(delete(state_t).where(state_t.c.bot_id.in_([row["bot_id"] for row in rows])))
+                c.execute(insert(state_t), rows)
+            for bot, turns, state in noted:
+                self._history.note(c, bot, turns, state, now)
 
         await self.db.write(fn, durable=False)

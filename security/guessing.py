@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 
@@ -63,10 +64,14 @@ def by_address(ip: str, rule: Rule = ADDRESS) -> Key:
 
 
 class Guessing:
-    """Counts before the check is made, so that tries side by side gain nothing; a success takes the count back."""
+    """Counts before the check is made, so that tries side by side gain nothing; a success takes the count back.
+
+    `on_lock` takes part in the transaction in which something is locked: the rule's name, and the counted row's.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
+        self.on_lock: Callable[[Connection, str, str], None] = lambda c, rule, row: None
 
     def attempt(self, c: Connection, *keys: Key) -> None:
         """Count one try on each key. Call it in a write of its own, before the check.
@@ -88,6 +93,8 @@ class Guessing:
             over = fails - rule.tries
             locked = now + rule.delays[min(over, len(rule.delays) - 1)] * 1000 if over >= 0 else None
             values = {"fails": fails, "last_at": now, "locked_until": locked}
+            if locked is not None:
+                self.on_lock(c, rule.name, key.row)
             if row is None:
                 self._room(c, now)
                 c.execute(insert(guess_t).values(key=key.row, first_at=now, **values))

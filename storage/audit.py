@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, insert, select, text
 
 from storage.clock import Clock
-from storage.principal import Principal
+from storage.principal import TENANT, Principal
 from storage.tables.system import AuditRow
+from storage.vault import Vault
 
 audit_t = AuditRow.__table__  # type: ignore[attr-defined]
 FIRST = "0" * 64
+AUDIT_SECRET = "system:audit"  # noqa: S105 - names a secret, holds none
 FIELDS = ("tenant", "at", "who", "who_name", "action", "target", "before", "after", "ip", "session", "result")
 
 # The table itself refuses changes; the chain finds what goes around the table.
@@ -33,11 +36,26 @@ class ChainResult:
     last_hash: str = FIRST
 
 
+def audit_key(c: Connection, vault: Vault) -> bytes:
+    """The key of the chain: derived from the first master key, kept in the vault once that was replaced."""
+    kept = vault.open(c, TENANT, AUDIT_SECRET)
+    return vault.derive("audit") if kept is None else bytes.fromhex(kept)
+
+
 class Audit:
-    """The only writer of the audit table."""
+    """The only writer of the audit table.
+
+    Attributes:
+        written: counts entries, so that others can tell cheaply whether there are new ones.
+        on_record: told the action of each entry, in the writer's thread; it must not block or raise.
+        in_record: takes part in the transaction of an entry: who, action, target; it must not raise.
+    """
 
     def __init__(self, clock: Clock, key: bytes) -> None:
         self.clock, self._key = clock, key
+        self.written = 0
+        self.on_record: Callable[[str], None] = lambda _: None
+        self.in_record: Callable[[Connection, Principal, str, str], None] = lambda c, who, action, target: None
 
     def record(
         self,
@@ -71,6 +89,9 @@ class Audit:
             "result": result,
         }
         c.execute(insert(audit_t).values(**row, prev=prev, hash=self.digest(prev, row)))
+        self.written += 1
+        self.on_record(action)
+        self.in_record(c, who, action, target)
 
     def digest(self, prev: str, row: dict[str, object]) -> str:
         """HMAC-SHA256 over the previous hash and the row's fields as canonical JSON."""

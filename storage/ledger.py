@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from sqlalchemy import Connection, and_, bindparam, or_, select, update
 
@@ -107,8 +108,16 @@ _JOB = (
 )
 
 
+InFinish = Callable[[Connection, JobView, Ending, int], Sequence[DeliveryView]]
+InDeadLetter = Callable[[Connection, DeliveryView, str, int], Sequence[DeliveryView]]
+
+
 class Ledger:
-    """Writes and reads the ledger. Times from the clock, ids from the database."""
+    """Writes and reads the ledger. Times from the clock, ids from the database.
+
+    `in_finish` and `in_dead_letter` take part in the transactions in which a job ends, and in which a delivery ends
+    without a receipt: who must be told is in the outbox exactly if it happened. They must not raise.
+    """
 
     def __init__(self, db: Database, clock: Clock, crash: CrashPoints | None = None) -> None:
         self.db, self.clock = db, clock
@@ -116,6 +125,9 @@ class Ledger:
         self.on_job: Callable[[JobView], None] = lambda job: None
         self.enlist: Callable[[Connection, JobView], None] = lambda c, job: None  # in the job's own transaction
         self.on_deliveries: Callable[[Sequence[DeliveryView]], None] = lambda rows: None
+        self.in_finish: InFinish = lambda c, job, ending, now: ()
+        self.in_dead_letter: InDeadLetter = lambda c, row, error, now: ()
+        self.on_accepted: Callable[[str, float], None] = lambda channel, seconds: None
 
     # ---- entering
 
@@ -128,22 +140,35 @@ class Ledger:
             Unavailable: nothing was written; the vendor must not be acknowledged.
         """
         self.crash.reached("accept.before")
-        now = self.clock.ms()
+        now, began = self.clock.ms(), self.clock.monotonic()
         accepted, view = await self.db.write(
             lambda c: self._accept(c, inbound, kind, payload, now), urgent=True, shared=True
         )
         self.crash.reached("accept.committed")
+        self.on_accepted(inbound.channel, self.clock.monotonic() - began)
         if view is not None:
             self.on_job(view)
         return accepted
 
-    def _accept(self, c: Connection, m: Inbound, kind: str, payload: str, now: int) -> tuple[Accepted, JobView | None]:
+    def enter(
+        self, c: Connection, inbound: Inbound, *, kind: str, payload: str = "{}", lane: str = ""
+    ) -> tuple[Accepted, JobView | None]:
+        """As `accept`, inside the caller's transaction; the caller hands the job to `on_job` once it is committed.
+
+        Args:
+            lane: runs side by side with the conversation's other jobs; empty for the conversation's own.
+        """
+        return self._accept(c, inbound, kind, payload, self.clock.ms(), lane)
+
+    def _accept(
+        self, c: Connection, m: Inbound, kind: str, payload: str, now: int, lane: str = ""
+    ) -> tuple[Accepted, JobView | None]:
         scope = f"{m.channel}:{m.bot}"
         keys = list(dict.fromkeys(m.keys))
         old = c.execute(_SEEN, {"t": m.tenant, "s": scope, "k": keys}).first()
         if old is not None:
             return Accepted(fresh=False, job_id=old.job_id), None
-        lane = lane_of(m.tenant, m.bot, m.conversation)
+        lane = lane or lane_of(m.tenant, m.bot, m.conversation)
         found = c.execute(_FIND, {"t": m.tenant, "b": m.bot, "k": m.conversation}).first()
         title = " ".join(m.text.split())[:80]
         if found is None:
@@ -423,7 +448,8 @@ class Ledger:
             )
             if done.rowcount != 1:
                 raise Lost(job.id)
-            return say_all(c, job, ending.say, now)
+            said = say_all(c, job, ending.say, now)
+            return replace(said, deliveries=(*said.deliveries, *self.in_finish(c, job, ending, now)))
 
         finished = await self.db.write(fn, shared=True)
         self.crash.reached("outbox.committed")

@@ -47,52 +47,80 @@ class Outbox:
         conversation_id: int | None = None,
     ) -> int | None:
         """Put a message that answers nobody into the outbox. None if this key was pushed before."""
-        now = self.clock.ms()
-
-        def fn(c: Connection) -> DeliveryView | None:
-            if c.execute(select(delivery_t.c.id).where(delivery_t.c.key == key)).first() is not None:
-                return None
-            made = c.execute(
-                insert(delivery_t),
-                {
-                    "tenant": tenant,
-                    "bot": bot,
-                    "channel": channel,
-                    "lane": lane,
-                    "key": key,
-                    "job_id": job_id,
-                    "conversation_id": conversation_id,
-                    "address": address,
-                    "payload": out.to_json(),
-                    "event": event,
-                    "status": "pending",
-                    "attempts": 0,
-                    "vendor_id": "",
-                    "error": "",
-                    "detail": "",
-                    "committed_at": now,
-                },
-            )
-            return DeliveryView(
-                id=new_id(made),
+        row = await self.db.write(
+            lambda c: self.add(
+                c,
                 tenant=tenant,
                 bot=bot,
                 channel=channel,
                 lane=lane,
                 key=key,
+                address=address,
+                out=out,
+                event=event,
                 job_id=job_id,
                 conversation_id=conversation_id,
-                address=address,
-                payload=out.to_json(),
-                attempts=0,
-                committed_at=now,
             )
-
-        row = await self.db.write(fn, shared=True)
+        )
         if row is None:
             return None
         self.ledger.on_deliveries((row,))
         return row.id
+
+    def add(
+        self,
+        c: Connection,
+        *,
+        tenant: str,
+        bot: str,
+        channel: str,
+        lane: str,
+        key: str,
+        address: str,
+        out: Outgoing,
+        event: str = "",
+        job_id: int | None = None,
+        conversation_id: int | None = None,
+    ) -> DeliveryView | None:
+        """As `push`, inside the caller's transaction; the caller tells `on_deliveries` once it is committed."""
+        if c.execute(select(delivery_t.c.id).where(delivery_t.c.key == key)).first() is not None:
+            return None
+        now, payload = self.clock.ms(), out.to_json()
+        made = c.execute(
+            insert(delivery_t),
+            {
+                "tenant": tenant,
+                "bot": bot,
+                "channel": channel,
+                "lane": lane,
+                "key": key,
+                "job_id": job_id,
+                "conversation_id": conversation_id,
+                "address": address,
+                "payload": payload,
+                "event": event,
+                "status": "pending",
+                "attempts": 0,
+                "vendor_id": "",
+                "error": "",
+                "detail": "",
+                "committed_at": now,
+            },
+        )
+        return DeliveryView(
+            id=new_id(made),
+            tenant=tenant,
+            bot=bot,
+            channel=channel,
+            lane=lane,
+            key=key,
+            job_id=job_id,
+            conversation_id=conversation_id,
+            address=address,
+            payload=payload,
+            attempts=0,
+            committed_at=now,
+        )
 
     async def open(self) -> list[DeliveryView]:
         """Deliveries that have not ended, in order; `status` tells which were being sent when the process ended."""
@@ -130,15 +158,22 @@ class Outbox:
 
     async def failed(self, row: DeliveryView, error: str, detail: str) -> None:
         """Refused for good: a dead letter, with the reason."""
-        await self._set(
-            row.id, {"status": "failed", "error": error, "detail": detail[:1000], "ended_at": self.clock.ms()}
-        )
+        await self._dead(row, "failed", error, detail)
 
     async def unknown(self, row: DeliveryView, error: str, detail: str) -> None:
         """It may or may not have arrived; it is shown, and never repeated by itself."""
-        await self._set(
-            row.id, {"status": "unknown", "error": error, "detail": detail[:1000], "ended_at": self.clock.ms()}
-        )
+        await self._dead(row, "unknown", error, detail)
+
+    async def _dead(self, row: DeliveryView, status: str, error: str, detail: str) -> None:
+        now = self.clock.ms()
+        values = {"status": status, "error": error, "detail": detail[:1000], "ended_at": now}
+
+        def fn(c: Connection) -> Sequence[DeliveryView]:
+            c.execute(update(delivery_t).where(delivery_t.c.id == row.id).values(**values))
+            return self.ledger.in_dead_letter(c, row, error, now)
+
+        if told := await self.db.write(fn, shared=True):
+            self.ledger.on_deliveries(told)
 
     async def split(self, row: DeliveryView, parts: Sequence[Outgoing]) -> list[DeliveryView]:
         """Replace one delivery by its parts, each with its own key and receipt, in one transaction."""
@@ -209,6 +244,46 @@ class Outbox:
             c.execute(update(delivery_t).where(delivery_t.c.id == delivery_id).values(**values))
 
         await self.db.write(fn, durable=durable, shared=True)
+
+
+def put(
+    c: Connection,
+    now: int,
+    *,
+    tenant: str,
+    bot: str,
+    channel: str,
+    lane: str,
+    key: str,
+    address: str,
+    out: Outgoing,
+    event: str = "",
+    job_id: int | None = None,
+    conversation_id: int | None = None,
+) -> DeliveryView | None:
+    """`Outbox.push` inside a transaction; its caller hands the row to `Ledger.on_deliveries` once it is committed."""
+    if c.execute(select(delivery_t.c.id).where(delivery_t.c.key == key)).first() is not None:
+        return None
+    values = {
+        "tenant": tenant,
+        "bot": bot,
+        "channel": channel,
+        "lane": lane,
+        "key": key,
+        "job_id": job_id,
+        "conversation_id": conversation_id,
+        "address": address,
+        "payload": out.to_json(),
+        "event": event,
+        "status": "pending",
+        "attempts": 0,
+        "vendor_id": "",
+        "error": "",
+        "detail": "",
+        "committed_at": now,
+    }
+    made = new_id(c.execute(insert(delivery_t), values))
+    return view(c.execute(select(delivery_t).where(delivery_t.c.id == made)).one())
 
 
 def view(row: object) -> DeliveryView:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -76,11 +76,14 @@ class Spending:
 
     Args:
         limits: a tenant's limits; the router knows them.
+
+    `in_write` takes part in the transaction that writes calls down; it must not raise.
     """
 
     def __init__(self, *, db: Database, clock: Clock, background: Background, limits: Callable[[str], Limits]) -> None:
         self.db, self.clock, self.background, self.limits = db, clock, background, limits
         self.listeners: list[Callable[[Record], None]] = []
+        self.in_write: Callable[[Connection, Sequence[Record]], None] = lambda c, records: None
         self._pending: list[tuple[int | None, Record]] = []
         self._now: asyncio.Task[None] | None = None
         self._later: asyncio.Task[None] | None = None
@@ -147,13 +150,17 @@ class Spending:
             while self._pending:
                 batch, self._pending = self._pending[:MOST_TOGETHER], self._pending[MOST_TOGETHER:]
                 try:
-                    await self.db.write(lambda c, batch=batch: _write(c, batch), durable=False)  # type: ignore[misc]
+                    await self.db.write(lambda c, batch=batch: self._write(c, batch), durable=False)  # type: ignore[misc]
                 except AppError as error:
                     log.warning("usage of %s calls waits: %s", len(batch), error)
                     self._pending = (batch + self._pending)[-MOST_PENDING:]
                     return
 
     # --- inside
+
+    def _write(self, c: Connection, batch: list[tuple[int | None, Record]]) -> None:
+        _write(c, batch)
+        self.in_write(c, [record for _, record in batch])
 
     def _add(
         self, ticket: Ticket, *, tokens_in: int, tokens_out: int, first: int | None, total: int, outcome: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from channels.base import FieldSpec, Manifest
+from channels.base import PUSH, FieldSpec, Manifest
 
 API_BASE = "https://api.dingtalk.com"
 OAPI_BASE = "https://oapi.dingtalk.com"
@@ -22,6 +22,7 @@ MANIFEST = Manifest(
         FieldSpec(name="card_key", default="content"),
         FieldSpec(name="api_base", kind="url", default=API_BASE),
         FieldSpec(name="oapi_base", kind="url", default=OAPI_BASE),
+        *PUSH,
     ),
     runtime="channels.dingtalk.runtime:build",
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from channels.base import FieldSpec, Manifest
+from channels.base import PUSH, FieldSpec, Manifest
 
 DOMESTIC = "https://open.feishu.cn"
 INTERNATIONAL = "https://open.larksuite.com"
@@ -21,6 +21,7 @@ MANIFEST = Manifest(
         FieldSpec(name="group_mention", kind="choice", default="on", choices=("on", "off")),
         FieldSpec(name="group_lane", kind="choice", default="thread", choices=("thread", "group", "person")),
         FieldSpec(name="stream", kind="choice", default="on", choices=("on", "off")),
+        *PUSH,
     ),
     runtime="channels.feishu.runtime:build",
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from channels.base import FieldSpec, Manifest
+from channels.base import PUSH_LANG, FieldSpec, Manifest
 
 MANIFEST = Manifest(
     type="webhook",
@@ -12,6 +12,7 @@ MANIFEST = Manifest(
         FieldSpec(name="token", kind="secret"),
         FieldSpec(name="secret", kind="secret"),
         FieldSpec(name="keyword"),
+        PUSH_LANG,
     ),
     runtime="channels.webhook.runtime:build",
     receives=False,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from channels.base import FieldSpec, Manifest
+from channels.base import PUSH, FieldSpec, Manifest
 
 API_BASE = "https://qyapi.weixin.qq.com"
 SOCKET = "https://openws.work.weixin.qq.com"
@@ -23,6 +23,7 @@ MANIFEST = Manifest(
         FieldSpec(name="group_lane", kind="choice", default="group", choices=("group", "person"), modes=("bot",)),
         FieldSpec(name="api_base", kind="url", default=API_BASE, modes=("app",)),
         FieldSpec(name="socket", kind="url", default=SOCKET, modes=("bot",)),
+        *PUSH,
     ),
     runtime="channels.wecom.runtime:build",
 )

@@ -1,5 +1,31 @@
 """All tables, imported together so that one metadata knows them."""
 
-from storage.tables import bots, hooks, ledger, memory, models, people, system
+from storage.tables import (
+    api,
+    approvals,
+    backups,
+    bots,
+    events,
+    hooks,
+    ledger,
+    memory,
+    models,
+    people,
+    schedules,
+    system,
+)
 
-__all__ = ["bots", "hooks", "ledger", "memory", "models", "people", "system"]
+__all__ = [
+    "api",
+    "approvals",
+    "backups",
+    "bots",
+    "events",
+    "hooks",
+    "ledger",
+    "memory",
+    "models",
+    "people",
+    "schedules",
+    "system",
+]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import UniqueConstraint
+from sqlalchemy import Index, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
-from storage.tables.columns import long_text, ms, row_id
+from storage.tables.columns import long_text, ms, ref, row_id
 
 
 class Bot(SQLModel, table=True):
@@ -38,6 +38,19 @@ class BotState(SQLModel, table=True):
     reconnects: int = 0
     identity: str = ""
     checked_at: int | None = ms()
+
+
+class BotSpan(SQLModel, table=True):
+    """A time during which a bot's connection was in one state; `reason` says why it is not as it should be."""
+
+    __table_args__ = (Index("ix_botspan_bot", "bot_id", "begun_at"),)
+
+    id: int | None = row_id()
+    bot_id: int = ref(nullable=False)
+    state: str
+    reason: str = ""
+    begun_at: int = ms()
+    ended_at: int = ms()
 
 
 class Access(SQLModel, table=True):

@@ -167,8 +167,10 @@ async def test_names_may_be_chinese_and_are_used_once(actions: BotActions, serve
 
 
 async def test_a_change_keeps_what_is_not_given(actions: BotActions, server: FeishuServer) -> None:
-    await actions.save(ADMIN, draft(server, events=("error.alert",), model="m/1"))
-    settings = {"app_id": "cli_test", "api_base": server.base, "allow": "ou_1\nou_2, ou_1"}
+    settings = {"app_id": "cli_test", "api_base": server.base, "allow": "ou_1\nou_2, ou_1", "push_to": "oc_ops"}
+    with pytest.raises(Invalid, match="bot.push_to"):
+        await actions.save(ADMIN, draft(server, events=("error.alert",), model="m/1"))
+    await actions.save(ADMIN, draft(server, events=("error.alert",), model="m/1", settings=settings))
     row = await actions.save(ADMIN, draft(server, settings=settings, secrets={"verification_token": "new"}))
     assert (row.events, row.model, row.settings["allow"]) == (("error.alert",), "m/1", "ou_1,ou_2")
     config = actions.bots.config("main", "hr-bot")
@@ -387,7 +389,8 @@ async def test_an_incomplete_entry_is_kept_and_does_not_start(actions: BotAction
 
 
 async def test_the_export_has_no_secret(actions: BotActions, server: FeishuServer) -> None:
-    row = await actions.save(ADMIN, draft(server, events=("error.alert",)))
+    settings = {"app_id": "cli_test", "api_base": server.base, "push_to": "oc_ops"}
+    row = await actions.save(ADMIN, draft(server, events=("error.alert",), settings=settings))
     (item,) = await actions.export(AUDITOR)
     assert item["app_secret"] == f"${{BOT_{row.id}_APP_SECRET}}"
     assert (item["name"], item["mode"], item["app_id"], item["events"]) == (
