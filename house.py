@@ -8,8 +8,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from sqlalchemy import func, select
-
 from agent.actions import ChatActions
 from agent.aside import Aside
 from agent.loop import AgentLoop
@@ -77,7 +75,6 @@ from storage.provision import ConfigFile, Provisioning, each
 from storage.rotation import read_master_key
 from storage.runner import Runner
 from storage.settings import VERSION, Settings
-from storage.tables.system import Secret
 from storage.vault import Vault
 from storage.words import Words
 

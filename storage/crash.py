@@ -21,6 +21,26 @@ POINTS = (
     "delivered",  # receipt recorded
 )
 
+# Of what keeps the data: tests/crash/test_keeping.py.
+KEEPING = (
+    "backup.copied",  # the database's copy is made
+    "backup.written",  # the archive stands, its row does not say so
+    "backup.recorded",
+    "restore.extracting",  # in the middle of a file
+    "restore.verified",
+    "restore.paused",
+    "restore.marked",  # whole, nothing moved
+    "restore.moving",  # some parts moved
+    "migrate.copied",
+    "migrate.run",
+    "migrate.proved",
+    "migrate.kept",  # the old database has its second name
+    "migrate.replaced",
+    "rotate.written",  # the next key stands beside the old one
+    "rotate.sealed",  # everything is sealed with the next key
+    "rotate.replaced",
+)
+
 
 class CrashPoints:
     """Counts visits of one named point and kills the process at the n-th."""

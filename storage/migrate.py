@@ -17,6 +17,7 @@ from sqlmodel import SQLModel
 
 import storage.tables  # noqa: F401 - registers every table in the metadata
 from storage.audit import guard
+from storage.crash import CrashPoints
 from storage.database import sqlite_engine
 from storage.errors import Conflict, Invalid, Unavailable
 from storage.settings import Settings
@@ -51,7 +52,7 @@ def prepare(settings: Settings, *, migrations: Path = MIGRATIONS) -> None:
     elif found not in known:
         raise Conflict("start.data_newer", folder=str(settings.data), revision=found)
     elif found != known[-1]:
-        upgrade(path, found, known[-1], migrations)
+        upgrade(path, found, known[-1], migrations, CrashPoints(settings.crash_at))
 
 
 def revision(path: Path) -> str | None:
@@ -94,7 +95,7 @@ def create(path: Path, stamp: str) -> None:
     path.chmod(0o600)
 
 
-def upgrade(path: Path, old: str, new: str, migrations: Path = MIGRATIONS) -> None:
+def upgrade(path: Path, old: str, new: str, migrations: Path = MIGRATIONS, crash: CrashPoints | None = None) -> None:
     """Migrate a copy, prove it whole, put it in the original's place; the original stays as `<name>.<revision>`.
 
     Raises:
@@ -105,17 +106,23 @@ def upgrade(path: Path, old: str, new: str, migrations: Path = MIGRATIONS) -> No
     if free < need:
         raise Unavailable("start.disk_full", folder=str(path.parent), free=free // 1_048_576, need=need // 1_048_576)
     log.info("migrating the data from revision %s to %s", old, new)
+    reached = (crash or CrashPoints()).reached
     try:
         _remove(copy)
         before = _copy(path, copy)
+        reached("migrate.copied")
         run(copy, new, migrations)
+        reached("migrate.run")
         _prove(copy, before, new)
-        _settle(copy)
-        _settle(path)
+        settle(copy)
+        settle(path)
         _sync(copy)
+        reached("migrate.proved")
         _remove(kept)
         os.link(path, kept)
+        reached("migrate.kept")
         copy.replace(path)
+        reached("migrate.replaced")
         _sync(path.parent)
     except Exception as error:
         # whatever a migration raises: the original has not been touched and must stay usable
@@ -173,7 +180,7 @@ def _prove(path: Path, before: dict[str, int], target: str) -> None:
         raise Unavailable("start.database_damaged", path=str(path), reason=", ".join(lost) or str(result))
 
 
-def _settle(path: Path) -> None:
+def settle(path: Path) -> None:
     """Empty the log into the file and remove it: a log must never meet another file of the same name."""
     connection = sqlite3.connect(path, timeout=5.0)
     try:
