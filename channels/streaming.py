@@ -77,7 +77,7 @@ class Streaming:
             query = (
                 select(job_t.c.tenant, job_t.c.bot, job_t.c.address, conversation_t.c.address.label("newest"))
                 .join(conversation_t, conversation_t.c.id == job_t.c.conversation_id)
-                .where(job_t.c.id == job)
+                .where(job_t.c.id == job, job_t.c.kind == "message")  # a run of a schedule is told when it is over
             )
             row = c.execute(query).first()
             return None if row is None else (row.tenant, row.bot, row.address or row.newest)

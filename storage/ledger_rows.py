@@ -29,7 +29,10 @@ _SPOKEN = update(conversation_t).where(conversation_t.c.id == bindparam("i")).va
 
 
 def say_all(c: Connection, job: JobView, say: tuple[Outgoing, ...], now: int) -> Finished:
-    """Write our messages and their outbox rows. The playground has nobody to call: it is delivered by being stored."""
+    """Write our messages and their outbox rows.
+
+    The playground has nobody to call, nor has a schedule without a bot: there, stored is delivered.
+    """
     messages: list[int] = []
     rows: list[DeliveryView] = []
     for n, out in enumerate(say):
@@ -55,7 +58,7 @@ def say_all(c: Connection, job: JobView, say: tuple[Outgoing, ...], now: int) ->
                 )
             )
             messages.append(message)
-        stored = job.channel in ("web", "api")
+        stored = job.channel in ("web", "api", "schedule")
         key, payload = f"{job.id}-{n}", out.to_json()
         made = c.execute(
             NEW_DELIVERY,
