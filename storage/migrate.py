@@ -39,12 +39,16 @@ def prepare(settings: Settings, *, migrations: Path = MIGRATIONS) -> None:
 
     Raises:
         Conflict: `start.data_newer`, written by a newer version; nothing was changed.
-        Invalid: `start.data_foreign`, not our database; `start.postgres`, not served yet.
+        Invalid: `start.data_foreign`, not our database; `start.database_url`, not an address of PostgreSQL.
         Unavailable: `start.migration_failed`, `start.database_damaged`, `start.disk_full`; nothing was changed.
     """
+    known = revisions(migrations)
     if settings.database_url:
-        raise Invalid("start.postgres", field="DATABASE_URL")
-    path, known = settings.db_file, revisions(migrations)
+        from storage import migrate_shared  # its driver and queue are not installed where SQLite serves
+
+        migrate_shared.prepare(settings.database_url, migrations, known)
+        return
+    path = settings.db_file
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     found = revision(path)
     if found is None:

@@ -12,6 +12,7 @@ from storage.tables import (
     models,
     people,
     schedules,
+    shared,
     system,
 )
 
@@ -27,5 +28,6 @@ __all__ = [
     "models",
     "people",
     "schedules",
+    "shared",
     "system",
 ]

@@ -1,12 +1,14 @@
-"""The ledger: entering once, lanes in order, fencing, one ending."""
+"""The ledger: entering once, lanes in order, fencing, one ending. On SQLite, and on PostgreSQL with its queue."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
 from storage.background import Background
+from storage.bus import Bus
 from storage.clock import ManualClock
 from storage.database import SqliteDatabase
 from storage.dispatch import LocalDispatcher
@@ -14,7 +16,11 @@ from storage.envelope import Inbound, Outgoing, Part
 from storage.errors import AppError, Lost, Unavailable
 from storage.ledger import Ending, JobView, Ledger
 from storage.live import Live
+from storage.postgres import PostgresDatabase
 from storage.runner import Interrupted, Runner, Work
+from storage.shared_dispatch import SharedDispatcher
+
+AnyDatabase = SqliteDatabase | PostgresDatabase
 
 
 def inbound(n: int, conversation: str = "c1", *extra: str) -> Inbound:
@@ -59,22 +65,52 @@ class Echo:
 
 
 class House:
-    def __init__(self, db: SqliteDatabase, clock: ManualClock) -> None:
+    def __init__(self, db: AnyDatabase, clock: ManualClock, most_running: int = 100) -> None:
         self.ledger, self.live, self.echo, self.background = Ledger(db, clock), Live(), Echo(), Background()
         self.runner = Runner(self.ledger, self.live, {"message": self.echo})
-        self.dispatcher = LocalDispatcher(self.ledger, self.runner, self.background)
+        self.dispatcher: LocalDispatcher | SharedDispatcher
+        if isinstance(db, PostgresDatabase):
+            self.dispatcher = SharedDispatcher(
+                self.ledger, self.runner, self.background, db, Bus(), most_running=most_running
+            )
+            self.ledger.enlist = self.dispatcher.enlist
+        else:
+            self.dispatcher = LocalDispatcher(self.ledger, self.runner, self.background, most_running=most_running)
         self.ledger.on_job = self.dispatcher.submit
         self.sent: list[str] = []
         self.ledger.on_deliveries = lambda rows: self.sent.extend(row.key for row in rows)
 
     async def settled(self) -> None:
-        async with asyncio.timeout(10):
-            while self.background._tasks:
-                await asyncio.wait(set(self.background._tasks))
+        """Wait until nothing is left to do."""
+        async with asyncio.timeout(20):
+            while await self.ledger.open_jobs() or self.runner.running:
+                await asyncio.sleep(0.01)
 
 
-async def test_the_same_message_under_any_of_its_ids_enters_once(db: SqliteDatabase, clock: ManualClock) -> None:
-    house = House(db, clock)
+@pytest.fixture
+async def made(any_db: AnyDatabase, clock: ManualClock) -> AsyncIterator[Callable[..., Awaitable[House]]]:
+    """Makes houses whose dispatchers run, and ends them."""
+    houses: list[House] = []
+
+    async def make(*, start: bool = True, **more: int) -> House:
+        house = House(any_db, clock, **more)
+        houses.append(house)
+        if start:
+            await house.dispatcher.start()
+        return house
+
+    yield make
+    for house in houses:
+        house.echo.gate.set()
+        await house.dispatcher.stop(1)
+        await house.background.stop()
+
+
+Make = Callable[..., Awaitable[House]]
+
+
+async def test_the_same_message_under_any_of_its_ids_enters_once(made: Make) -> None:
+    house = await made()
     first = await house.ledger.accept(inbound(1))
     again = await house.ledger.accept(inbound(1))
     other_event = await house.ledger.accept(
@@ -98,8 +134,8 @@ async def test_the_same_message_under_any_of_its_ids_enters_once(db: SqliteDatab
     assert house.sent == [f"{first.job_id}-0"]
 
 
-async def test_a_lane_runs_in_order_and_lanes_run_side_by_side(db: SqliteDatabase, clock: ManualClock) -> None:
-    house = House(db, clock)
+async def test_a_lane_runs_in_order_and_lanes_run_side_by_side(made: Make) -> None:
+    house = await made()
     house.echo.gate.clear()
     jobs = [(await house.ledger.accept(inbound(n, f"c{n % 2}"))).job_id for n in range(10)]
     async with asyncio.timeout(5):
@@ -112,18 +148,17 @@ async def test_a_lane_runs_in_order_and_lanes_run_side_by_side(db: SqliteDatabas
     assert [j for j in house.echo.ran if j in jobs[1::2]] == jobs[1::2]
 
 
-async def test_an_open_job_is_taken_up_after_a_restart(db: SqliteDatabase, clock: ManualClock) -> None:
-    dead = Ledger(db, clock)
+async def test_an_open_job_is_taken_up_after_a_restart(made: Make, any_db: AnyDatabase, clock: ManualClock) -> None:
+    dead = Ledger(any_db, clock)
     accepted = await dead.accept(inbound(1))
     assert await dead.claim(accepted.job_id) is not None  # claimed, and then the process ended
-    house = House(db, clock)
-    await house.dispatcher.start()
+    house = await made()
     await house.settled()
     assert house.echo.ran == [accepted.job_id]
 
 
-async def test_an_attempt_that_was_taken_over_writes_nothing(db: SqliteDatabase, clock: ManualClock) -> None:
-    house = House(db, clock)
+async def test_an_attempt_that_was_taken_over_writes_nothing(made: Make) -> None:
+    house = await made(start=False)
     house.ledger.on_job = lambda job: None
     accepted = await house.ledger.accept(inbound(1))
     zombie = await house.ledger.claim(accepted.job_id)
@@ -141,8 +176,8 @@ async def test_an_attempt_that_was_taken_over_writes_nothing(db: SqliteDatabase,
     assert house.sent == [f"{accepted.job_id}-0"]
 
 
-async def test_a_recorded_step_is_not_run_again(db: SqliteDatabase, clock: ManualClock) -> None:
-    ledger, ran = Ledger(db, clock), []
+async def test_a_recorded_step_is_not_run_again(any_db: AnyDatabase, clock: ManualClock) -> None:
+    ledger, ran = Ledger(any_db, clock), []
 
     async def act() -> str:
         ran.append(1)
@@ -158,8 +193,8 @@ async def test_a_recorded_step_is_not_run_again(db: SqliteDatabase, clock: Manua
     assert ran == [1]
 
 
-async def test_a_cut_off_step_that_must_not_repeat_is_not_run_again(db: SqliteDatabase, clock: ManualClock) -> None:
-    ledger = Ledger(db, clock)
+async def test_a_cut_off_step_that_must_not_repeat_is_not_run_again(any_db: AnyDatabase, clock: ManualClock) -> None:
+    ledger = Ledger(any_db, clock)
     accepted = await ledger.accept(inbound(1))
     first = await ledger.claim(accepted.job_id)
     assert first is not None
@@ -174,8 +209,8 @@ async def test_a_cut_off_step_that_must_not_repeat_is_not_run_again(db: SqliteDa
         await Work(ledger, Live(), second).step("pay", "tool", act, repeatable=False)
 
 
-async def test_a_job_that_keeps_crashing_is_given_up(db: SqliteDatabase, clock: ManualClock) -> None:
-    house = House(db, clock)
+async def test_a_job_that_keeps_crashing_is_given_up(made: Make) -> None:
+    house = await made(start=False)
     house.ledger.on_job = lambda job: None
     accepted = await house.ledger.accept(inbound(1))
     for _ in range(3):
@@ -185,8 +220,8 @@ async def test_a_job_that_keeps_crashing_is_given_up(db: SqliteDatabase, clock: 
     assert house.sent == [f"{accepted.job_id}-0"]
 
 
-async def test_a_failure_ends_the_job_with_an_answer(db: SqliteDatabase, clock: ManualClock) -> None:
-    house = House(db, clock)
+async def test_a_failure_ends_the_job_with_an_answer(made: Make) -> None:
+    house = await made()
     house.echo.error = Unavailable("model.down")
     accepted = await house.ledger.accept(inbound(1))
     await house.settled()
@@ -194,8 +229,8 @@ async def test_a_failure_ends_the_job_with_an_answer(db: SqliteDatabase, clock: 
     assert await house.ledger.open_jobs() == []
 
 
-async def test_a_cancelled_job_says_so_once(db: SqliteDatabase, clock: ManualClock) -> None:
-    house = House(db, clock)
+async def test_a_cancelled_job_says_so_once(made: Make) -> None:
+    house = await made()
     house.echo.gate.clear()
     accepted = await house.ledger.accept(inbound(1))
     async with asyncio.timeout(5):
@@ -209,9 +244,8 @@ async def test_a_cancelled_job_says_so_once(db: SqliteDatabase, clock: ManualClo
     assert house.sent == [f"{accepted.job_id}-0"]
 
 
-async def test_tenants_take_turns(db: SqliteDatabase, clock: ManualClock) -> None:
-    house = House(db, clock)
-    house.dispatcher.most_running = 1
+async def test_tenants_take_turns(made: Make) -> None:
+    house = await made(most_running=1)
     house.echo.gate.clear()
     noisy = [(await house.ledger.accept(inbound(n, f"n{n}"))).job_id for n in range(6)]
     quiet = (
