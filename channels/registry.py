@@ -99,6 +99,8 @@ class _Running:
 class Bots:
     """All bots of this process. One owner of starting and stopping them.
 
+    `may_connect` tells whether a bot's long connection is to be held by this process.
+
     Args:
         clicked: decides about pressed buttons.
         read: bytes of an attachment named in `Outgoing.files`.
@@ -126,6 +128,7 @@ class Bots:
         self._clicked, self._read = clicked, read
         self._bots: dict[tuple[str, str], _Running] = {}
         self._changing = asyncio.Lock()
+        self.may_connect: Callable[[BotConfig], bool] = lambda config: True
         self._changed: list[Callable[[str, str], None]] = []
         self._last: dict[int, Row[Any]] = {}
         self._saving: asyncio.Task[None] | None = None
@@ -266,7 +269,8 @@ class Bots:
             if error is not None:
                 raise error
             channel = build(config, self.egress, self.clock, self._accept_for(config), self._hooks(pulse))
-            await channel.start()
+            if self.may_connect(config):
+                await channel.start()
         except AppError as refusal:
             log.warning("bot %s does not start: %s", config.name, refusal)
             pulse.connection = "off"

@@ -59,6 +59,7 @@ class _Task:
 class Sender:
     """One for the process; bots and conversations do not wait for each other.
 
+    `mine` tells whether this process may send a delivery now; `on_left` is told the id of each that it is done with.
     `on_sent` listeners are told of each receipt: (delivery, vendor id, ms at which its request was written).
     `on_ended` listeners are told of every other ending: (delivery, `failed` or `unknown`, ms).
     """
@@ -77,6 +78,8 @@ class Sender:
         self.outbox, self.bots, self.background, self.clock, self.live = outbox, bots, background, clock, live
         self.on_sent: list[Listener] = []
         self.on_ended: list[Listener] = []
+        self.mine: Callable[[DeliveryView], bool] = lambda row: True
+        self.on_left: Callable[[int], None] = lambda delivery: None
         self._nap, self._most = nap, most_at_once
         self._lanes: dict[tuple[str, str, str], deque[DeliveryView]] = {}
         self._desks: dict[tuple[str, str], Desk] = {}
@@ -85,7 +88,7 @@ class Sender:
         self._marks: dict[int, asyncio.Task[bool]] = {}
         self._early: list[DeliveryView] | None = None
         self._stopping = False
-        bots.on_change(self._changed)
+        bots.on_change(self.wake)
 
     # ---- life
 
@@ -130,7 +133,8 @@ class Sender:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def _changed(self, tenant: str, name: str) -> None:
+    def wake(self, tenant: str, name: str) -> None:
+        """Something about a bot has changed: what waits for it looks again."""
         if desk := self._desks.get((tenant, name)):
             desk.wake()
 
@@ -148,6 +152,7 @@ class Sender:
                 row = lane[0]
                 more = await self._brought(_Task(row, self.clock.ms()))
                 lane.popleft()
+                self.on_left(row.id)
                 self._known.discard(row.id)
                 self._known.update(part.id for part in more)
                 lane.extendleft(reversed(more))
@@ -170,7 +175,7 @@ class Sender:
     async def _deliver(self, task: _Task) -> Sequence[DeliveryView]:
         """Bring one delivery to its end. Returns its parts if it had to be split."""
         row, desk = task.row, self._desk(task.row)
-        while not self._stopping:
+        while not self._stopping and self.mine(row):
             if self.clock.ms() - task.since > GIVE_UP_AFTER:
                 await self._end(task, "unknown" if task.maybe else "failed", "delivery.gave_up", "")
                 return ()
@@ -191,7 +196,7 @@ class Sender:
                     task.next_at = 0  # what was wrong may be mended
                 continue
             parts = await self._parts(task, channel)
-            if len(parts) > 1:
+            if parts is not None:
                 return parts
             if task.out is None:
                 continue
@@ -202,11 +207,11 @@ class Sender:
                     return ()
         return ()
 
-    async def _parts(self, task: _Task, channel: Channel) -> Sequence[DeliveryView]:
+    async def _parts(self, task: _Task, channel: Channel) -> Sequence[DeliveryView] | None:
         """The delivery's parts where it is too long for one message, made before its first attempt."""
         row = task.row
         if task.out is not None:
-            return ()
+            return None
         out = Outgoing.from_json(row.payload)
         pieces = () if task.maybe or row.attempts else channel.split(out)
         if len(pieces) > 1:
@@ -215,12 +220,12 @@ class Sender:
             except Unavailable as error:
                 log.warning("delivery %s waits: %s", row.id, error)
                 task.next_at = self.clock.ms() + 1000
-                return ()
+                return None
         if out.files and row.conversation_id is not None:  # named below the workspace; read below all workspaces
             folder = shelf(row.tenant, row.conversation_id)
             out = replace(out, files=tuple(f"{folder}/{path}" for path in out.files))
         task.out = out
-        return ()
+        return None
 
     async def _attempt(self, task: _Task, channel: Channel, desk: Desk, out: Outgoing) -> bool:
         """Send once. True if the delivery has ended."""

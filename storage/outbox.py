@@ -181,7 +181,12 @@ class Outbox:
 
         def fn(c: Connection) -> list[DeliveryView]:
             base = c.execute(select(delivery_t).where(delivery_t.c.id == row.id)).one()
-            c.execute(update(delivery_t).where(delivery_t.c.id == row.id).values(status="split", ended_at=now))
+            whole = and_(delivery_t.c.id == row.id, delivery_t.c.status.in_(OPEN))
+            if c.execute(update(delivery_t).where(whole).values(status="split", ended_at=now)).rowcount != 1:
+                # committed already, by this call before the connection broke or by another process
+                keys = [f"{base.key}.{n}" for n in range(len(parts))]
+                left = and_(delivery_t.c.key.in_(keys), delivery_t.c.status.in_(OPEN))
+                return [view(found) for found in c.execute(select(delivery_t).where(left).order_by(delivery_t.c.id))]
             made: list[DeliveryView] = []
             for n, out in enumerate(parts):
                 values = {
