@@ -36,6 +36,7 @@ from channels.event_actions import EventActions
 from channels.event_sources import EventSources
 from channels.events import Events
 from channels.files import WorkspaceFiles
+from channels.homes import BotHomes
 from channels.intake import Intake, WithAttachments
 from channels.registry import Bots
 from channels.sender import Sender
@@ -64,10 +65,8 @@ from storage.audit import Audit, audit_key, guard
 from storage.background import Background
 from storage.clock import Clock
 from storage.crash import CrashPoints
-from storage.database import SqliteDatabase
-from storage.dispatch import LocalDispatcher
+from storage.follow import Follow
 from storage.ledger import Ledger
-from storage.live import Live
 from storage.metrics import LogCounter, Metrics
 from storage.outbox import Outbox
 from storage.principal import SYSTEM
@@ -75,6 +74,7 @@ from storage.provision import ConfigFile, Provisioning, each
 from storage.rotation import read_master_key
 from storage.runner import Runner
 from storage.settings import VERSION, Settings
+from storage.sharing import open_sharing
 from storage.vault import Vault
 from storage.words import Words
 
@@ -90,8 +90,9 @@ class House:
     ) -> None:
         self.settings, self.words, self.exposure = settings, words, exposure
         self.port = port or settings.port
-        self.clock, self.background, self.live = Clock(), Background(), Live()
-        self.db = SqliteDatabase(settings.db_file)
+        self.clock, self.background = Clock(), Background()
+        self.sharing = open_sharing(settings, self.background)
+        self.db, self.live, self.follow = self.sharing.db, self.sharing.live, Follow(self.sharing.bus, self.background)
         with self.db.reader.connect() as c:
             key = read_master_key(settings.master_key_file, c)
             self.vault = Vault(key, self.clock, source=str(settings.master_key_file))
@@ -144,8 +145,13 @@ class House:
         self.sender = Sender(
             outbox=self.outbox, bots=self.bots, background=self.background, clock=clock, live=self.live
         )
-        self.ledger.on_deliveries = self.sender.submit
-        self.streaming = Streaming(db, self.live, self.background, self.bots.channel, self.bots.any_streams)
+        self.homes: BotHomes | None = None
+        if not self.sharing.alone:
+            leases, bus = self.sharing.leases, self.sharing.bus
+            self.homes = BotHomes(db, self.bots, self.sender, leases, bus, self.follow, self.background)
+        self.ledger.on_deliveries = self.sender.submit if self.homes is None else self.homes.submit
+        find = self.bots.channel if self.homes is None else self.homes.channel
+        self.streaming = Streaming(db, self.live, self.background, find, self.bots.any_streams)
         self.bot_actions = BotActions(db=db, vault=vault, audit=audit, clock=clock, bots=self.bots)
         self.receiver = HookReceiver(db, vault, clock, self.ledger)
         self.hook_actions = HookActions(db, vault, audit, clock, self.receiver)
@@ -191,8 +197,7 @@ class House:
         )
         handler = WithAttachments(intake=Intake(db=db, bots=self.bots, files=self.files), inner=self.loop)
         self.runner = Runner(self.ledger, self.live, {"message": handler})
-        self.dispatcher = LocalDispatcher(self.ledger, self.runner, self.background)
-        self.ledger.on_job = self.dispatcher.submit
+        self.dispatcher = self.sharing.dispatcher(self.ledger, self.runner, self.background)
         self.chat = ChatActions(db=db, ledger=self.ledger, live=self.live, runner=self.runner, clock=clock, words=words)
         self.trace = TraceActions(
             db=db,
@@ -210,6 +215,7 @@ class House:
                 ConfigFile(name="channels.yaml", key="channels", apply=self._channels),
             ),
             environ,
+            alone=self.sharing.alone,
         )
         self.readiness = Readiness(db)
         self.checks = ChecklistActions(
@@ -279,6 +285,19 @@ class House:
             health=dict,
         ).join(self.metrics)
 
+        self._follow()
+
+    def _follow(self) -> None:
+        """What this process keeps in memory follows what others write. Alone there is nobody to follow."""
+        follow = self.follow.tables
+        follow("sessions", ("session", "user"), self.sessions.sweep)
+        follow("addresses", ("setting",), self.addresses.load)
+        follow("models", ("provider", "setting", "secret"), self.router.reload)
+        follow("checklist", ("setting",), self.checks.load)
+        if (memory := self.memory) is not None:
+            for table in ("memory", "memory_vector"):
+                self.sharing.bus.hear_rows(table, lambda which: memory.forgotten([int(which)]))
+
     async def _providers(self, file: str, entries: Sequence[Mapping[str, object]]) -> None:
         await self.models.provision(file, each(file, entries, read_provider))
 
@@ -290,6 +309,7 @@ class House:
 
     async def start(self) -> str:
         """Start all parts, those first on which others depend. Returns the one-time setup code, if one is needed."""
+        await self.sharing.bus.start()
         await self.db.write(guard)
         await record_exposure(self.db, self.audit, self.clock, self.exposure)
         logging.getLogger().addHandler(self.log_counter)
@@ -303,7 +323,11 @@ class House:
             await self.memory.start()
         await self.bots.start()
         self.streaming.start()
-        await self.sender.start()
+        if self.homes is None:
+            await self.sender.start()
+        else:
+            await self.homes.start()
+            await self.sharing.leases.start()
         await self.events.start()
         self.event_sources.start()
         await self.dispatcher.start()
@@ -329,12 +353,16 @@ class House:
         await self.dispatcher.stop(DRAIN_SECONDS)
         self.event_sources.stop()
         await self.events.stop()
+        if self.homes is not None:
+            await self.homes.stop()
         await self.sender.stop()
         self.streaming.stop()
         await self.bots.stop()
         await self.spending.flush()
         if self.memory is not None:
             await self.memory.stop()
+        await self.sharing.leases.stop()
+        await self.sharing.bus.stop()
         await self.background.stop()
         await self.egress.close()
         self.db.close()

@@ -84,8 +84,9 @@ class FileState:
 class Provisioning:
     """Applies the files of a folder. A bad file never stops what runs: the old entries go on."""
 
-    def __init__(self, folder: Path, files: Sequence[ConfigFile], environ: Environ) -> None:
-        self.folder, self.files, self._environ = folder, files, environ
+    def __init__(self, folder: Path, files: Sequence[ConfigFile], environ: Environ, *, alone: bool = True) -> None:
+        """`alone`: False where processes share the database; then one without a file takes nothing away."""
+        self.folder, self.files, self._environ, self._alone = folder, files, environ, alone
         self.states: dict[str, FileState] = {}
 
     async def look(self) -> None:
@@ -98,7 +99,8 @@ class Provisioning:
                 continue
             if old is None and stamp == (0, 0):
                 old = self.states[file.name] = FileState()
-                await self._apply(file, [], old)
+                if self._alone:
+                    await self._apply(file, [], old)
                 continue
             state = self.states[file.name] = FileState(stamp=stamp)
             try:

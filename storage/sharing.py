@@ -47,9 +47,7 @@ def open_sharing(settings: Settings, background: Background) -> Sharing:
         Invalid: `start.database_url`. Unavailable: `start.no_postgres_driver`.
     """
     if not settings.database_url:
-        return Sharing(
-            db=SqliteDatabase(settings.db_file), bus=Bus(), leases=AlwaysGranted(), live=Live(), alone=True
-        )
+        return Sharing(db=SqliteDatabase(settings.db_file), bus=Bus(), leases=AlwaysGranted(), live=Live(), alone=True)
     db = PostgresDatabase(settings.database_url)
     bus = SharedBus(db.conninfo, db.origin, background)
     leases = SharedLeases(db, db.origin, background, bus)
