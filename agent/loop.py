@@ -9,7 +9,7 @@ import asyncio
 import json
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,14 +17,16 @@ from zoneinfo import ZoneInfo
 
 from pydantic import ValidationError
 
-from agent.context import Asked, fit, read_asked, said, tokens
-from agent.memory.base import Memory, MemoryScope, Recalled
+from agent.aside import Answer
+from agent.context import Asked, compacted, fitted, read_asked, said, tokens
+from agent.memory.base import Recalled
+from agent.memory.citing import with_sources
+from agent.memory.newrow import FIRST_HAND
 from agent.models.base import (
     BadToolCall,
     ChatMessage,
     Completed,
     ModelChoice,
-    ModelEvent,
     ModelRequest,
     Router,
     Spender,
@@ -34,6 +36,8 @@ from agent.models.base import (
 )
 from agent.models.chain import Switched
 from agent.prompts import OUTSIDE, language_of, system_prompt
+from agent.recollection import Recollection, scope_of, worst
+from agent.summaries import Summaries
 from agent.tools.base import Toolbox, ToolContext, ToolResult
 from storage.envelope import Origin, Outgoing
 from storage.errors import AppError, Conflict, Rejected, Unavailable
@@ -43,7 +47,9 @@ from storage.words import Words
 
 log = logging.getLogger(__name__)
 
-Answer = Callable[[Sequence[ModelChoice], ModelRequest], AsyncIterator[ModelEvent | Switched]]
+ANSWER_TOKENS = 4096  # of a model's window, kept free for what it says
+SYSTEM_TOKENS = 3000  # what the system text with memories and a summary takes at most
+
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,11 +84,13 @@ class AgentLoop:
         toolbox: Toolbox,
         words: Words,
         files_dir: Path,
-        memory: Memory | None = None,
+        recollection: Recollection | None = None,
+        summaries: Summaries | None = None,
         limits: Limits | None = None,
     ) -> None:
         self.router, self.answer, self.toolbox, self.words = router, answer, toolbox, words
-        self.files_dir, self.memory, self.limits = files_dir, memory, limits or Limits()
+        self.files_dir, self.recollection, self.summaries = files_dir, recollection, summaries
+        self.limits = limits or Limits()
 
     # ---- the handler
 
@@ -99,18 +107,22 @@ class AgentLoop:
             raise Conflict("model.none")
         try:
             async with asyncio.timeout(self.limits.seconds):
-                recalled = await self._recall(work, scope, asked)
-                if self.memory is not None and asked.text:
-                    await self.memory.keep_turn(
-                        scope,
-                        message_id=message_id,
-                        speaker=asked.sender_name or asked.person,
-                        text=asked.text,
-                        at=asked.created_at,
-                        session=f"conversation:{job.conversation_id}",
-                        label=asked.origin,
-                    )
-                return await self._turns(work, asked, lang, chain, recalled)
+                room = chain[0].model.context_tokens - ANSWER_TOKENS
+                asked = fitted(asked, max(0, (room - SYSTEM_TOKENS - tokens(asked.text)) // 2))
+                recalled: list[Recalled] = []
+                memory = self.recollection
+                if memory is not None:
+                    confirmed = await memory.spoken_to(work, scope, asked, lang)
+                    if confirmed is not None:
+                        return confirmed
+                    recalled = await memory.recall(work, scope, asked)
+                    await memory.keep(job, scope, asked)
+                ending, label = await self._turns(work, asked, lang, chain, recalled)
+                if memory is not None and ending.say:
+                    await memory.keep_answer(job, scope, asked, ending.say[0].text, label)
+                if self.summaries is not None and job.conversation_id is not None:
+                    self.summaries.notice(job, room)
+                return ending
         except TimeoutError:
             raise Unavailable("task.time", seconds=int(self.limits.seconds)) from None
         except Interrupted as cut:
@@ -134,51 +146,38 @@ class AgentLoop:
 
     # ---- its steps
 
-    async def _recall(self, work: Work, scope: MemoryScope, asked: Asked) -> list[Recalled]:
-        if self.memory is None or not asked.text.strip():
-            return []
-        memory = self.memory
-
-        async def find() -> str:
-            try:
-                found = await memory.recall(scope, asked.text[:500], limit=6, now=asked.created_at)
-            except AppError as error:
-                log.warning("recall failed: %s", error)  # an answer without memory is better than none
-                found = []
-            return json.dumps(
-                [asdict(item) for item in found if item.source != f"message:{work.job.message_id}"], ensure_ascii=False
-            )
-
-        items = [Recalled(**item) for item in json.loads(await work.step("recall", "recall", find))]
-        if items:
-            work.tell("recall", items=[{"text": i.text, "at": i.at, "why": i.why, "source": i.source} for i in items])
-        return items
-
     async def _turns(
         self, work: Work, asked: Asked, lang: str, chain: Sequence[ModelChoice], recalled: list[Recalled]
-    ) -> Ending:
+    ) -> tuple[Ending, str]:
+        """The ending, and the worst label of what it was made from."""
         limits, spent = self.limits, Spent()
         now = datetime.fromtimestamp(asked.created_at / 1000, UTC).astimezone(ZoneInfo("Asia/Shanghai"))
         system = system_prompt(
-            lang, now=f"{now:%Y-%m-%d %H:%M} Asia/Shanghai", person=asked.sender_name, recalled=recalled
+            self.words,
+            lang,
+            now=f"{now:%Y-%m-%d %H:%M} Asia/Shanghai",
+            person=asked.sender_name,
+            recalled=recalled,
+            summary=asked.summary,
+            unseen=asked.unseen,
         )
-        question = said(asked, lang)
-        room = chain[0].model.context_tokens - 4096 - tokens(system) - tokens(question)
         messages = [
             ChatMessage(role="system", text=system),
-            *fit(asked.history, max(0, room // 2)),
-            ChatMessage(role="user", text=question),
+            *(ChatMessage(role=earlier.role, text=earlier.text) for earlier in asked.history),
+            ChatMessage(role="user", text=said(asked, lang)),
         ]
-        ctx = self._tool_context(work, asked, lang)
+        room = chain[0].model.context_tokens - ANSWER_TOKENS
+        ctx = self._tool_context(work, asked, lang, recalled)
         repeats: Counter[str] = Counter()
         for turn in range(limits.model_calls):
+            messages = compacted(messages, room)
             done = await self._ask(
                 work, chain, messages, turn, spent, person=asked.person, last=turn == limits.model_calls - 1
             )
             if spent.tokens_in + spent.tokens_out > limits.tokens:
                 raise Rejected("task.tokens", limit=limits.tokens)
             if not done.calls and not done.bad_calls:
-                return self._ended(work, done, spent, lang)
+                return self._ended(work, done, spent, lang, recalled), ctx.origin
             work.tell("text.reset")
             messages.append(ChatMessage(role="assistant", text=done.text, calls=done.calls))
             for bad in done.bad_calls:
@@ -277,12 +276,13 @@ class AgentLoop:
 
     # ---- the end
 
-    def _ended(self, work: Work, done: Completed, spent: Spent, lang: str) -> Ending:
+    def _ended(self, work: Work, done: Completed, spent: Spent, lang: str, recalled: list[Recalled]) -> Ending:
         text = done.text.strip()
         if done.stop == "filtered" and not text:
             raise Rejected("model.filtered")
         if not text:
             text = self.words.say(lang, "answer.empty")
+        text = with_sources(self.words, lang, text, recalled)
         if done.stop == "length":
             text += "\n\n" + self.words.say(lang, "answer.cut")
         return Ending(
@@ -293,7 +293,7 @@ class AgentLoop:
             cost=spent.cost,
         )
 
-    def _tool_context(self, work: Work, asked: Asked, lang: str) -> ToolContext:
+    def _tool_context(self, work: Work, asked: Asked, lang: str, recalled: list[Recalled]) -> ToolContext:
         job = work.job
         return ToolContext(
             tenant=job.tenant,
@@ -306,17 +306,11 @@ class AgentLoop:
             message_id=job.message_id or 0,
             job_id=job.id,
             lang=lang,
-            origin=asked.origin,
+            origin=worst([asked.origin, *(p.origin for p in asked.parts), *(item.label for item in recalled)]),
+            said=asked.text if asked.origin in FIRST_HAND else "",
             workspace=self.files_dir / job.tenant / f"c{job.conversation_id}",
             tell=work.tell,
         )
-
-
-def scope_of(job: JobView, asked: Asked) -> MemoryScope:
-    """Whose memory a message belongs to: the group's in a group, the person's otherwise."""
-    if asked.kind == "group":
-        return MemoryScope(tenant=job.tenant, group=f"{job.bot}/{asked.key}")
-    return MemoryScope(tenant=job.tenant, person=asked.person)
 
 
 def _tainted(ctx: ToolContext) -> ToolContext:

@@ -48,6 +48,8 @@ def _views(v: Visitor, rows: Sequence[MessageRow], steps: Mapping[int, Sequence[
     for row in by_task(rows):
         if row.direction == "in":
             out.append(said_view(row))
+            if not row.text and not row.parts:
+                out[-1]["text"] = v.t("memory.forgotten")
             continue
         first = row.job_id is not None and row.job_id not in answered
         if row.job_id is not None:
@@ -88,7 +90,7 @@ def _answer(v: Visitor, row: MessageRow, steps: Sequence[StepRow], *, first: boo
         "job": row.job_id,
         "at": row.created_at,
         "running": False,
-        "html": html_of(row.text),
+        "html": html_of(row.text if row.text or row.parts else v.t("memory.forgotten")),
         "model": short(row.model),
         "failed": failure(v, row.reason) if first and row.status in BAD else None,
     }

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, select, update
+from sqlalchemy import Connection, and_, func, select, update
 
 from agent.memory.base import MemoryScope
 from agent.memory.newrow import FIRST_HAND, OURS
-from agent.memory.rows import memory_t
+from agent.memory.rows import memory_t, store_t
 from agent.memory.statements import attribute_name
 from agent.memory.store import MemoryStore
 from agent.memory.tokens import DRAWN, words
@@ -35,6 +35,7 @@ MOST_NOTED = 5_000
 LONGEST_FACT = 300
 GROUNDED = 0.5  # share of a fact's words that its lines must hold
 HOUR_MS = 3_600_000
+LEFT_OVER = 2_000  # newest rows that are looked through after a start
 
 Ask = Callable[[str, str], Awaitable[str]]
 
@@ -94,6 +95,10 @@ class Extractor:
         """Work in the background until it is stopped."""
         self._running = self.background.spawn("memory-extract", self._run())
 
+    def stop(self) -> None:
+        """End. What is not drawn out is found again after the next start."""
+        self._running.cancel()
+
     def notice(self, scope: MemoryScope, session: str) -> None:
         """Something was said in a conversation."""
         key = (scope, session)
@@ -110,6 +115,8 @@ class Extractor:
         return [key for key, n in self._noted.items() if n.turns >= b.turns or now - n.last >= b.quiet_ms]
 
     async def _run(self) -> None:
+        for scope, session in await self.db.read(_left_over):
+            self.notice(scope, session)
         while True:
             self._wake.clear()
             for scope, session in self.due():
@@ -119,7 +126,7 @@ class Extractor:
                 try:
                     await self.draw_out(scope, session)
                 except AppError as error:
-                    log.warning("nothing drawn out: %s", error)
+                    log.info("nothing drawn out: %s", error)
             try:
                 async with asyncio.timeout(self.budget.quiet_ms / 1000 / 5 if self._noted else None):
                     await self._wake.wait()
@@ -208,6 +215,26 @@ def _lines(c: Connection, store: int, session: str, chars: int) -> list[Any]:
             break
         out.append(row)
     return out
+
+
+def _left_over(c: Connection) -> list[tuple[MemoryScope, str]]:
+    """Conversations of before the start that were not drawn out, the last to be spoken in last."""
+    joined = memory_t.join(store_t, store_t.c.id == memory_t.c.store_id)
+    newest = select(func.max(memory_t.c.id)).scalar_subquery()
+    mine = and_(
+        memory_t.c.id > newest - LEFT_OVER,
+        memory_t.c.kind == "turn",
+        memory_t.c.traits.op("&")(DRAWN) == 0,
+        memory_t.c.label.in_(FIRST_HAND),
+        memory_t.c.speaker != OURS,
+    )
+    columns = select(store_t.c.tenant, store_t.c.kind, store_t.c.key, memory_t.c.session).select_from(joined)
+    out: dict[tuple[MemoryScope, str], None] = {}
+    for row in c.execute(columns.where(mine).order_by(memory_t.c.id)):
+        own = {"person": row.key} if row.kind == "person" else {"group": row.key}
+        out.pop((MemoryScope(tenant=row.tenant, **own), row.session), None)
+        out[(MemoryScope(tenant=row.tenant, **own), row.session)] = None
+    return list(out)
 
 
 def _first_hand(row: Any) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,13 +15,18 @@ from agent.memory.base import MemoryScope
 from agent.memory.newrow import OURS
 from agent.memory.rows import memory_t, store_t
 from agent.memory.tokens import unpack
-from agent.memory.transcripts import redact
+from agent.memory.transcripts import forgetting, redact, unended
 from storage.background import Background
 from storage.database import Database
+from storage.errors import Unavailable
+
+log = logging.getLogger(__name__)
 
 SAMPLES = 20
 MOST = 200_000  # rows of one wish
 SLICE = 2_000
+MOST_LATER = 20_000
+SWEEP_SECONDS = 2.0
 MATCHES = 0.6  # share of a search's weight that a row must hold to be meant by it
 ECHO = 0.7  # share of a forgotten row's words that make an answer of ours its echo
 FEWEST = 3  # words below which an echo cannot be told from chance
@@ -86,11 +93,66 @@ class Remembering(Protocol):
 
 
 class Forgetter:
-    """Finds and removes. Backups keep what they hold until they expire."""
+    """Finds and removes. Backups keep what they hold until they expire.
+
+    `on_forgotten` are told after rows went: for caches of what was made from them.
+    """
 
     def __init__(self, memory: Any) -> None:
         self.memory: Remembering = memory
         self.db: Database = memory.db
+        self.on_forgotten: list[Callable[[], None]] = []
+        self._later: set[tuple[str, int]] = set()  # (tenant, message) whose words go once they were sent
+        self._wake = asyncio.Event()
+        self._running: asyncio.Task[None] | None = None
+
+    # ---- what can go only later
+
+    async def start(self) -> None:
+        """Go on with what a restart cut off, behind."""
+        self._later.update(await self.db.read(forgetting))
+        self._wake.set()
+        self._running = self.memory.background.spawn("memory-sweep", self._sweeping())
+
+    async def stop(self) -> None:
+        """End the work behind."""
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait([self._running], timeout=10)
+
+    def later(self, tenant: str, messages: Sequence[int]) -> None:
+        """Take the words out of these messages and their answers as soon as they were sent."""
+        for number in messages:
+            if len(self._later) < MOST_LATER:
+                self._later.add((tenant, number))
+        self._wake.set()
+
+    async def _sweeping(self) -> None:
+        while True:
+            await self._wake.wait()
+            try:
+                if not await self.sweep():
+                    self._wake.clear()
+                    continue
+            except Unavailable as error:
+                log.warning("forgotten words wait for the database: %s", error)
+            await asyncio.sleep(SWEEP_SECONDS)
+
+    async def sweep(self) -> int:
+        """Empty what was sent by now. Gives how many messages still wait."""
+        for tenant in sorted({tenant for tenant, _ in self._later}):
+            some = [number for held, number in self._later if held == tenant][:SLICE]
+
+            def fn(c: Connection, tenant: str = tenant, some: Sequence[int] = some) -> list[int]:
+                open_ones = set(unended(c, tenant, some))
+                ended = [number for number in some if number not in open_ones]
+                redact(c, tenant, ended, [])
+                return ended
+
+            self._later -= {(tenant, number) for number in await self.db.write(fn)}
+        return len(self._later)
+
+    # ---- now
 
     async def preview(self, scope: MemoryScope, wish: Wish) -> Preview:
         """What `forget` would remove now. Changes nothing."""
@@ -104,13 +166,16 @@ class Forgetter:
         await self.memory.settle()
         stores, ids = await self._found(scope, wish)
         tenant, index = scope.tenant, self.memory.index
+        waiting: list[int] = []
 
         def fn(c: Connection) -> list[Row[Any]]:
             rows = _chosen(c, tenant, stores, wish, ids)
             for i in range(0, len(rows), SLICE):
                 table.remove_rows(c, index, rows[i : i + SLICE])
             messages = [row.message_id for row in rows if row.message_id]
-            redact(c, tenant, sorted({*messages, *_messages(rows)}), [row.id for row in rows])
+            drawn_from = sorted({*messages, *_messages(rows)})
+            redact(c, tenant, drawn_from, [row.id for row in rows])
+            waiting.extend(unended(c, tenant, drawn_from))
             if wish.everything and not wish.person and stores:
                 left = select(memory_t.c.id).where(memory_t.c.store_id.in_(stores)).limit(1)
                 if c.execute(left).first() is None:
@@ -119,6 +184,10 @@ class Forgetter:
 
         rows = await self.db.write(fn)
         self.memory.forgotten(sorted({row.store_id for row in rows} | set(stores)))
+        if waiting:
+            self.later(tenant, waiting)
+        for told in self.on_forgotten if rows else ():
+            told()
         if rows:
             self._purging = self.memory.background.spawn("memory-purge", self.purge())
         return _preview(rows)

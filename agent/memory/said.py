@@ -73,14 +73,28 @@ _INSTEAD = re.compile(
 _QUESTION = re.compile(r"[?？]\s*$|(?:吗|呢|什么|多少|没有|了没)[。\s]*$")
 
 
-def meant(text: str) -> bool:
-    """True if a text may be meant for memory itself. Quick, and without looking at anything."""
+def meant(text: str) -> str:
+    """What a text may ask of memory: `confirm`, `list`, `wrong`, `forget`, `keep`; empty for anything else.
+
+    Quick, and without looking at anything.
+    """
     plain = " ".join(text.split())
     if not plain or len(plain) > LONGEST:
-        return False
-    if _CONFIRM.match(plain) or _ASK.match(plain) or _WRONG.match(plain):
-        return True
-    return not _QUESTION.search(plain) and bool(_FORGET.match(plain) or _KEEP.match(plain))
+        return ""
+    for name, pattern in (("confirm", _CONFIRM), ("list", _ASK), ("wrong", _WRONG)):
+        if pattern.match(plain):
+            return name
+    if _QUESTION.search(plain):
+        return ""
+    return "forget" if _FORGET.match(plain) else "keep" if _KEEP.match(plain) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What was done: the confirmation, and whether something was removed for good."""
+
+    text: str
+    gone: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,6 +114,7 @@ class Speaker:
 class _Pending:
     wish: Wish
     until: int
+    message_id: int
 
 
 class SaidToIt:
@@ -114,23 +129,24 @@ class SaidToIt:
         self._pending: OrderedDict[tuple[MemoryScope, str], _Pending] = OrderedDict()
 
     async def answer(self, who: Speaker, text: str) -> str | None:
+        """The confirmation of `act`."""
+        done = await self.act(who, text)
+        return None if done is None else done.text
+
+    async def act(self, who: Speaker, text: str) -> Done | None:
         """Do what the text asks of memory. Safe to repeat for the same message."""
-        if not meant(text):
-            return None
-        plain = " ".join(text.split())
-        if _CONFIRM.match(plain):
+        plain, what = " ".join(text.split()), meant(text)
+        if what == "confirm":
             return await self._confirmed(who)
-        if _ASK.match(plain):
-            return await self._list(who)
-        found = _WRONG.match(plain)
-        if found is not None:
-            return await self._wrong(who, (found["right"] or found["right_en"] or "").strip())
-        found = _FORGET.match(plain)
-        if found is not None:
+        if what == "list":
+            return Done(await self._list(who))
+        if what == "wrong" and (found := _WRONG.match(plain)) is not None:
+            said = await self._wrong(who, (found["right"] or found["right_en"] or "").strip())
+            return None if said is None else Done(said)
+        if what == "forget" and (found := _FORGET.match(plain)) is not None:
             return await self._forget(who, found["what"].strip())
-        found = _KEEP.match(plain)
-        if found is not None:
-            return await self._keep(who, found["what"].strip())
+        if what == "keep" and (found := _KEEP.match(plain)) is not None:
+            return Done(await self._keep(who, found["what"].strip()))
         return None
 
     def _say(self, who: Speaker, key: str, **params: object) -> str:
@@ -196,18 +212,18 @@ class SaidToIt:
 
     # ---- forget
 
-    async def _forget(self, who: Speaker, what: str) -> str:
+    async def _forget(self, who: Speaker, what: str) -> Done:
         if _ALL.match(what):
             everything = not who.scope.group
             wish = Wish(everything=True) if everything else Wish(ids=tuple(await self._own_in_group(who)))
             preview = await self.forgetter.preview(who.scope, wish)
             if not preview.total:
-                return self._say(who, "list_none")
+                return Done(self._say(who, "list_none"))
             return self._ask_first(who, wish, "forget_all", preview, what)
         wish = await self._meant(who, what)
         preview = await self.forgetter.preview(who.scope, wish)
         if not preview.total:
-            return self._say(who, "forgot_none", what=what)
+            return Done(self._say(who, "forgot_none", what=what))
         if preview.total > AT_ONCE:
             return self._ask_first(who, wish, "forget_many", preview, what)
         return self._forgot(who, await self.forgetter.forget(who.scope, wish))
@@ -228,20 +244,25 @@ class SaidToIt:
         mine = and_(memory_t.c.store_id == store, memory_t.c.speaker_id == who.id, memory_t.c.speaker_id != "")
         return await self.memory.db.read(lambda c: [r.id for r in c.execute(select(memory_t.c.id).where(mine))])
 
-    def _ask_first(self, who: Speaker, wish: Wish, key: str, preview: Preview, what: str) -> str:
+    def _ask_first(self, who: Speaker, wish: Wish, key: str, preview: Preview, what: str) -> Done:
         while len(self._pending) >= MOST_PENDING:
             self._pending.popitem(last=False)
-        self._pending[(who.scope, who.id)] = _Pending(wish, who.at + PENDING_MS)
-        return self._say(who, key, what=what, count=preview.total, items=self._lines(who, preview.samples[:AT_ONCE]))
+        self._pending[(who.scope, who.id)] = _Pending(wish, who.at + PENDING_MS, who.message_id)
+        items = self._lines(who, preview.samples[:AT_ONCE])
+        return Done(self._say(who, key, what=what, count=preview.total, items=items))
 
-    async def _confirmed(self, who: Speaker) -> str | None:
+    async def _confirmed(self, who: Speaker) -> Done | None:
         pending = self._pending.pop((who.scope, who.id), None)
         if pending is None or who.at > pending.until:
             return None
+        self.forgetter.later(who.scope.tenant, [pending.message_id])
         return self._forgot(who, await self.forgetter.forget(who.scope, pending.wish))
 
-    def _forgot(self, who: Speaker, gone: Preview) -> str:
-        return self._say(who, "forgot", count=gone.total, items=self._lines(who, gone.samples[:AT_ONCE]))
+    def _forgot(self, who: Speaker, gone: Preview) -> Done:
+        """The confirmation names what is gone; so it loses its words itself once it was sent."""
+        self.forgetter.later(who.scope.tenant, [who.message_id])
+        text = self._say(who, "forgot", count=gone.total, items=self._lines(who, gone.samples[:AT_ONCE]))
+        return Done(text, gone=True)
 
     # ---- correct
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, and_, or_, select, update
+from sqlalchemy import Connection, and_, func, or_, select, update
 
 from storage.ledger import OPEN, conversation_t, delivery_t, job_t, message_t, step_t
 
 PART = 200
+LATE = 5_000  # newest jobs that are looked through after a start
+GONE = '"gone": true'  # in the recorded step of a request that made memory forget
 ENDED = ("delivered", "failed", "unknown", "split")
 
 
@@ -40,6 +42,28 @@ def redact(c: Connection, tenant: str, messages: Sequence[int], memories: Sequen
         c.execute(update(conversation_t).where(mine).values(summary="", summary_to=None))
         _retitle(c, some)
     return emptied
+
+
+def unended(c: Connection, tenant: str, messages: Sequence[int]) -> list[int]:
+    """Those of the messages for which something still runs or waits to be sent: to be emptied later."""
+    out = []
+    for some in _parts(messages):
+        mine = and_(message_t.c.tenant == tenant, message_t.c.id.in_(some))
+        jobs = {r.job_id: r.id for r in c.execute(select(message_t.c.id, message_t.c.job_id).where(mine)) if r.job_id}
+        running = and_(job_t.c.id.in_(list(jobs)), job_t.c.status.in_(OPEN))
+        waiting = and_(delivery_t.c.job_id.in_(list(jobs)), delivery_t.c.status.not_in(ENDED))
+        open_jobs = {r.id for r in c.execute(select(job_t.c.id).where(running))}
+        open_jobs |= {r.job_id for r in c.execute(select(delivery_t.c.job_id).where(waiting))}
+        out += [jobs[number] for number in open_jobs]
+    return out
+
+
+def forgetting(c: Connection) -> list[tuple[str, int]]:
+    """(tenant, message) of late requests to forget that still say what is forgotten."""
+    newest = select(func.max(job_t.c.id)).scalar_subquery()
+    mine = and_(step_t.c.job_id > newest - LATE, step_t.c.kind == "memory", step_t.c.result.like(f"%{GONE}%"))
+    query = select(job_t.c.tenant, job_t.c.message_id).join(step_t, step_t.c.job_id == job_t.c.id).where(mine)
+    return [(row.tenant, row.message_id) for row in c.execute(query) if row.message_id]
 
 
 def _parts(ids: Sequence[int]) -> list[list[int]]:

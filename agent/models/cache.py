@@ -63,6 +63,10 @@ class AnswerCache:
         self._kept.move_to_end(key)
         return replace(kept.done, tokens_in=0, tokens_out=0, estimated=False, first_token_ms=0, total_ms=0)
 
+    def clear(self) -> None:
+        """Drop all answers: something that they were made from was forgotten."""
+        self._kept.clear()
+
     def keep(self, key: bytes | None, done: Completed) -> None:
         """Keep an answer that came to its end."""
         if key is None or done.stop != "end" or done.calls or done.bad_calls or len(done.text) > MOST_TEXT:

@@ -29,6 +29,7 @@ class ToolContext:
         group: conversation key of the group; empty in direct chats.
         workspace: the conversation's folder; may not exist yet.
         origin: worst label of what is in the context.
+        said: what the person said in the message that is answered, quotes and files left out.
         tell: publishes a live event (kind, **data), for tools that show something (plan).
     """
 
@@ -45,6 +46,7 @@ class ToolContext:
     origin: str
     workspace: Path
     tell: Callable[..., None]
+    said: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,8 +7,14 @@ from datetime import UTC, datetime
 from pydantic import Field
 
 from agent.memory.base import Memory, MemoryScope
+from agent.memory.newrow import FIRST_HAND
+from agent.memory.tokens import words
+from agent.recollection import scope
 from agent.tools.base import Args, Tool, ToolContext, ToolResult
 from storage.clock import Clock
+from storage.envelope import Origin
+
+OWN_WORDS = 0.8  # share of a fact's words that the person must have said where text from outside lies beside them
 
 
 class RememberArgs(Args):
@@ -23,7 +29,13 @@ class RecallArgs(Args):
 
 def scope_of(ctx: ToolContext) -> MemoryScope:
     """A group's memory in a group, the person's own otherwise: never one in the other."""
-    return MemoryScope(tenant=ctx.tenant, person="" if ctx.group else ctx.person, group=ctx.group)
+    return scope(ctx.tenant, ctx.bot, ctx.person, ctx.group)
+
+
+def stands_in(fact: str, said: str) -> bool:
+    """True if nearly all words of a fact were said by the person."""
+    claimed, own = set(words(fact)), set(words(said))
+    return bool(claimed) and len(claimed & own) >= OWN_WORDS * len(claimed)
 
 
 def day(ms: int) -> str:
@@ -35,10 +47,19 @@ def remember_tool(memory: Memory, clock: Clock) -> Tool:
     """`remember`: keep a fact about the person or the group."""
 
     async def run(ctx: ToolContext, args: RememberArgs) -> ToolResult:
-        if ctx.origin == "t5":
-            return ToolResult(text="refused: text from outside is not kept as a fact about a person", ok=False)
+        label = ctx.origin
+        if label not in FIRST_HAND:
+            if not stands_in(args.text, ctx.said):
+                return ToolResult(text="refused: text from outside is not kept as a fact about a person", ok=False)
+            label = str(Origin.GROUP if ctx.group else Origin.USER)  # the person's own words, whatever lies beside them
         await memory.remember(
-            scope_of(ctx), args.text, at=clock.ms(), source=f"message:{ctx.message_id}", label=ctx.origin
+            scope_of(ctx),
+            args.text,
+            at=clock.ms(),
+            source=f"message:{ctx.message_id}",
+            label=label,
+            speaker=ctx.person_name,
+            speaker_id=ctx.person,
         )
         return ToolResult(text=f"kept: {args.text}")
 

@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 
 from agent.loop import AgentLoop
+from agent.memory.forget import Forgetter
+from agent.memory.said import SaidToIt
 from agent.memory.store import build_memory
 from agent.models.actions import ModelActions
 from agent.models.breaker import Breaker
 from agent.models.chain import answer
 from agent.models.provider import ProviderDraft
 from agent.models.router import ModelRouter
+from agent.recollection import Recollection
 from agent.tools.base import Toolbox
 from agent.tools.files import file_tools
 from agent.tools.now import time_tool
@@ -70,7 +73,7 @@ class House:
             toolbox=Toolbox(tools),
             words=WORDS,
             files_dir=folder / "files",
-            memory=self.memory,
+            recollection=Recollection(self.memory, SaidToIt(self.memory, Forgetter(self.memory), WORDS)),
         )
         self.runner = Runner(self.ledger, self.live, {"message": loop})
         self.dispatcher = LocalDispatcher(self.ledger, self.runner, self.background)
