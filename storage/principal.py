@@ -20,6 +20,7 @@ _OPERATOR = _MEMBER | {
     "health.view",
     "log.view",
     "delivery.resend",
+    "message.send",
     "approval.decide",
     "skill.view",
     "knowledge.manage",
