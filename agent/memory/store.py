@@ -24,6 +24,7 @@ from agent.memory.large import Large
 from agent.memory.meaning import Meaning
 from agent.memory.newrow import OURS, Added, NewRow, fact_place, prepare
 from agent.memory.parsers.chunks import Piece
+from agent.memory.pg_words import PgWords
 from agent.memory.question import Question, read_question
 from agent.memory.views import Views
 from storage.background import Background
@@ -66,7 +67,7 @@ class MemoryStore:
     ) -> None:
         self.db, self.clock, self.background = db, clock, background
         self.zone = ZoneInfo(zone)
-        self.index = index or Fts5Words()
+        self.index = index or (PgWords() if db.dialect == "postgresql" else Fts5Words())
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="memory")
         self._stores: dict[tuple[str, str, str], int] = {}
         self._recalled: OrderedDict[int, tuple[int, ...]] = OrderedDict()  # memory -> ids of its last recall
