@@ -9,23 +9,28 @@ if sys.version_info < (3, 11):  # noqa: UP036 - whoever brings their own Python 
 
 import argparse
 import asyncio
+import json
 import logging
 import os
 import signal
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 from house import House
 from security.exposure import Exposure, check_exposure
+from security.health.console import plain, report
+from security.health.row import HealthRow
 from security.tls import uvicorn_options
 from storage import migrate, preflight
+from storage.bundle import write_bundle
 from storage.clock import Clock
 from storage.dispatch import FolderLock
 from storage.errors import AppError
 from storage.logs import Logs
 from storage.principal import SYSTEM
 from storage.settings import ROOT, VERSION, Settings, read_settings
-from storage.words import Words
+from storage.words import LANGS, Words
 
 
 def announce(house: House, code: str) -> None:
@@ -99,15 +104,63 @@ async def create_admin(settings: Settings, words: Words, name: str) -> None:
         house.db.close()
 
 
-def doctor(settings: Settings, words: Words) -> int:
-    """Say what would keep a start from succeeding, or is unsafe."""
-    print(f"知行 Zhixing {VERSION} · Python {sys.version.split()[0]} · {settings.data}")
-    found = preflight.findings(settings)
-    for error in found:
-        print(told(error, words), file=sys.stderr)
-    if not found:
-        print("✓ 没有发现问题 / nothing found")
-    return 1 if found else 0
+async def create_key(settings: Settings, words: Words, name: str, scopes: Sequence[str], days: int | None) -> None:
+    """Make an API key from the console and print it, this once."""
+    migrate.prepare(settings)
+    house = House(settings, words=words, environ=os.environ, exposure=Exposure(wide=False, how="loopback"))
+    try:
+        made = await house.keys.create(SYSTEM, name=name, scopes=scopes, days=days)
+    finally:
+        house.db.close()
+    print(made.secret)
+
+
+def doctor(settings: Settings, words: Words, *, lang: str, as_json: bool = False, bundle: str = "") -> int:
+    """Say what would keep a start from succeeding, then run the health tests, beside a running server or without one.
+
+    Returns 1 if anything is red, else 0.
+    """
+    if not as_json:
+        print(f"知行 Zhixing {VERSION} · Python {sys.version.split()[0]} · {settings.data}")
+    lock = FolderLock(settings.data / "db" / "lock") if settings.db_file.exists() else None
+    running = lock is not None and not lock.free()
+    found = [error for error in preflight.findings(settings) if not (running and error.code == "start.port_taken")]
+    rows: list[HealthRow] = []
+    more: dict[str, object] = {}
+    try:
+        if settings.database_url or migrate.revision(settings.db_file) == migrate.revisions()[-1]:
+            rows, more = asyncio.run(examine(settings, words))
+    except AppError as error:
+        found.append(error)
+    finally:
+        if lock is not None:
+            lock.release()
+    red = bool(found) or any(row.status == "fail" for row in rows)
+    if as_json:
+        start = [{"code": error.code, "says": told(error, words)} for error in found]
+        print(json.dumps({"ok": not red, "start": start, "tests": plain(words, lang, rows)}, ensure_ascii=False))
+    else:
+        print("\n".join([*(told(error, words) for error in found), *report(words, lang, rows)]))
+        print("\n" + words.say(lang, "health.console.red" if red else "health.console.fine"))
+    if bundle:
+        write_bundle(settings, Path(bundle), Clock(), found, more)
+        print(words.say(lang, "health.console.bundle", path=bundle), file=sys.stderr)
+    return 1 if red else 0
+
+
+async def examine(settings: Settings, words: Words) -> tuple[list[HealthRow], dict[str, object]]:
+    """Run the health tests from outside of the serving process. Writes nothing."""
+    exposure = check_exposure(settings, Clock())
+    house = House(settings, words=words, environ=os.environ, exposure=exposure, serving=False)
+    try:
+        await house.addresses.load()
+        await house.router.reload()
+        rows = await house.health.run(SYSTEM)
+        return rows, await house.bundles.gathered(SYSTEM)
+    finally:
+        await house.background.stop()
+        await house.egress.close()
+        house.db.close()
 
 
 def told(error: AppError, words: Words) -> str:
@@ -125,10 +178,20 @@ def main(argv: Sequence[str]) -> int:
     """Run one command. Refusals are told plainly, with a remedy, and end with exit code 1."""
     parser = argparse.ArgumentParser(prog="app.py", description="知行 Zhixing")
     commands = parser.add_subparsers(dest="command")
-    for name in ("serve", "doctor", "version"):
+    for name in ("serve", "version"):
         commands.add_parser(name)
+    tests = commands.add_parser("doctor")
+    tests.add_argument("--json", action="store_true")
+    tests.add_argument("--bundle", default="", metavar="FILE")
+    tests.add_argument(
+        "--lang", choices=LANGS, default="en" if os.environ.get("LANG", "").startswith("en") else "zh_CN"
+    )
     admin = commands.add_parser("create-admin")
     admin.add_argument("--name", required=True)
+    key = commands.add_parser("create-key")
+    key.add_argument("--name", required=True)
+    key.add_argument("--scopes", required=True, nargs="+", help="rights, or '*' for all")
+    key.add_argument("--days", type=int, help="until it ends; never, if left out")
     args = parser.parse_args(argv)
     words = Words(ROOT / "assets" / "locale")
     logging.captureWarnings(True)
@@ -138,9 +201,13 @@ def main(argv: Sequence[str]) -> int:
     try:
         settings = read_settings()
         if args.command == "doctor":
-            return doctor(settings, words)
+            return doctor(settings, words, lang=args.lang, as_json=args.json, bundle=args.bundle)
         if args.command == "create-admin":
             asyncio.run(create_admin(settings, words, args.name))
+            return 0
+        if args.command == "create-key":
+            scopes = [scope for text in args.scopes for scope in text.replace(",", " ").split()]
+            asyncio.run(create_key(settings, words, args.name, scopes, args.days))
             return 0
         return serve(settings, words)
     except AppError as error:

@@ -25,7 +25,9 @@ def panel_app(house: House, announce: Callable[[str], None]) -> Any:
     from pages import setup as setup_page
     from pages.frame import Panel
     from pages.needs import bot_needs, file_needs, model_needs
+    from routes.api.application import Uses, api_app
     from routes.assets import Assets
+    from routes.echo import EchoRoute
     from routes.front import Front, nicegui_pages
     from routes.headers import Headers
     from routes.hooks import HookRoute
@@ -85,10 +87,28 @@ def panel_app(house: House, announce: Callable[[str], None]) -> Any:
         need_origin=False,  # a script without cookies may sign in; no page in a browser can pass for one
     )
     house.gate.refuse = plain.refuse
+    uses = Uses(
+        tasks=house.tasks,
+        talks=house.talks,
+        messages=house.messages,
+        bots=house.bot_actions,
+        models=house.models,
+        usage=house.usage,
+        memory=house.memory.actions if house.memory is not None else None,
+        trace=house.trace,
+        checks=house.checks,
+        audit=house.audit_view,
+        keys=house.keys,
+        tokens=house.tokens,
+        readiness=house.readiness,
+        load=lambda: (house.dispatcher.waiting(), len(house.runner.running)),
+    )
     hot = Hot(
+        api=api_app(uses, bearer=house.bearer, words=house.words, clock=house.clock, background=house.background),
         webhooks=Timed(WebhookRoute(house.bots, house.words), house.metrics),
         hooks=Timed(HookRoute(house.receiver, house.words), house.metrics),
         metrics=MetricsRoute(house.metrics, house.scrape_token.digest),
+        echo=EchoRoute(house.echo),
         assets=assets,
         forms=login.routes(),
         readiness=house.readiness,

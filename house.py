@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from agent.actions import ChatActions
+from agent.approval_actions import ApprovalActions
 from agent.aside import Aside
 from agent.loop import AgentLoop
 from agent.memory.parts import MemoryParts, build_parts
@@ -21,38 +22,53 @@ from agent.models.provider import read_entry as read_provider
 from agent.models.router import ModelRouter
 from agent.models.usage import Spending
 from agent.models.usage_actions import UsageActions
+from agent.permission import Permission
 from agent.recollection import Recollection
 from agent.summaries import Summaries
+from agent.talks import TalkActions
+from agent.tasks import TaskActions
+from agent.tool_actions import ToolActions
 from agent.tools.base import Toolbox
 from agent.tools.fetch import fetch_tool
 from agent.tools.files import file_tools
+from agent.tools.message import message_tool
 from agent.tools.now import time_tool
 from agent.tools.plan import plan_tool
+from agent.tools.policy import ToolPolicies
+from agent.tools.post import post_tool
 from agent.tools.recollection import recall_tool, remember_tool
 from agent.trace import TraceActions
 from channels.actions import BotActions
 from channels.bot_entry import read_entry as read_bot
+from channels.callbacks import Callbacks
+from channels.decisions import Decisions
 from channels.event_actions import EventActions
 from channels.event_sources import EventSources
 from channels.events import Events
 from channels.files import WorkspaceFiles
 from channels.homes import BotHomes
 from channels.intake import Intake, WithAttachments
+from channels.messages import MessageActions
+from channels.pushes import Pushes
 from channels.registry import Bots
 from channels.sender import Sender
 from channels.streaming import Streaming
 from channels.webhook.actions import HookActions
 from channels.webhook.receiver import HookReceiver
+from routes.health_parts import HealthParts
 from routes.hot import Readiness
 from routes.measured import Lookups, measure
 from routes.metrics import MetricsListener
 from security.account import AccountActions
 from security.addresses import Addresses
+from security.audit_view import AuditActions
+from security.bearer import Bearer
 from security.checklist import ChecklistActions
 from security.egress_client import EgressClient
 from security.exposure import Exposure, record_exposure
 from security.gate import Gate
 from security.guessing import Guessing
+from security.keys import KeyActions
 from security.passwords import Passwords
 from security.people import PeopleActions
 from security.probes.facts import Door, Facts
@@ -61,10 +77,13 @@ from security.scrape import ScrapeToken
 from security.sessions import Sessions
 from security.setup import Setup
 from security.sign_in import SignIn
+from security.tokens import Tokens
+from storage.approvals import Approvals
 from storage.audit import Audit, audit_key, guard
 from storage.background import Background
 from storage.clock import Clock
 from storage.crash import CrashPoints
+from storage.errors import AppError
 from storage.follow import Follow
 from storage.ledger import Ledger
 from storage.metrics import LogCounter, Metrics
@@ -80,13 +99,21 @@ from storage.words import Words
 
 DRAIN_SECONDS = 8.0
 LOOK_SECONDS = 3.0
+EXPIRE_SECONDS = 30.0
 
 
 class House:
     """Every part of the process, built in order. Nothing runs until `start`."""
 
     def __init__(
-        self, settings: Settings, *, words: Words, environ: Mapping[str, str], exposure: Exposure, port: int = 0
+        self,
+        settings: Settings,
+        *,
+        words: Words,
+        environ: Mapping[str, str],
+        exposure: Exposure,
+        port: int = 0,
+        serving: bool = True,
     ) -> None:
         self.settings, self.words, self.exposure = settings, words, exposure
         self.port = port or settings.port
@@ -130,6 +157,8 @@ class House:
         self.ledger = Ledger(db, clock, CrashPoints(settings.crash_at))
         self.outbox = Outbox(self.ledger)
         self.files = WorkspaceFiles(root=settings.files_dir)
+        self.approvals = Approvals(self.ledger, audit)
+        decisions = Decisions(approvals=self.approvals, outbox=self.outbox, words=words)
         self.bots = Bots(
             db=db,
             vault=vault,
@@ -140,8 +169,11 @@ class House:
             live=self.live,
             words=words,
             local=settings.allow_local_vendors,
+            clicked=decisions.clicked,
+            spoken=decisions.spoken,
             read=self.files.read,
         )
+        decisions.config = self.bots.config
         self.sender = Sender(
             outbox=self.outbox, bots=self.bots, background=self.background, clock=clock, live=self.live
         )
@@ -184,16 +216,21 @@ class House:
             self.memory.forgetter.on_forgotten.append(self.cache.clear)
             recollection = Recollection(self.memory.store, self.memory.said, self.memory.extractor)
         tools = [time_tool(clock), plan_tool(), fetch_tool(self.egress), *file_tools()]
+        tools += [message_tool(Pushes(bots=self.bots).send), post_tool(self.egress)]
         if self.memory is not None:
             tools += [remember_tool(self.memory.store, clock), recall_tool(self.memory.store, clock)]
+        toolbox, self.policies = Toolbox(tools), ToolPolicies(db, clock)
+        self.tool_actions = ToolActions(db=db, audit=audit, clock=clock, toolbox=toolbox, policies=self.policies)
+        self.approval_actions = ApprovalActions(approvals=self.approvals)
         self.loop = AgentLoop(
             router=self.router,
             answer=ask,
-            toolbox=Toolbox(tools),
+            toolbox=toolbox,
             words=words,
             files_dir=settings.files_dir,
             recollection=recollection,
             summaries=Summaries(db, self.background, aside),
+            permission=Permission(approvals=self.approvals, policies=self.policies, words=words),
         )
         handler = WithAttachments(intake=Intake(db=db, bots=self.bots, files=self.files), inner=self.loop)
         self.runner = Runner(self.ledger, self.live, {"message": handler})
@@ -242,6 +279,21 @@ class House:
         )
         self._measured()
         self._told()
+        self._remote()
+        self._tested(serving=serving)
+        self._follow()
+
+    def _follow(self) -> None:
+        """What this process keeps in memory follows what others write. Alone there is nobody to follow."""
+        follow = self.follow.tables
+        follow("sessions", ("session", "user"), self.sessions.sweep)
+        follow("addresses", ("setting",), self.addresses.load)
+        follow("models", ("provider", "setting", "secret"), self.router.reload)
+        follow("checklist", ("setting",), self.checks.load)
+        follow("scrape token", ("setting",), self.scrape_token.load)
+        if (memory := self.memory) is not None:
+            for table in ("memory", "memory_vector"):
+                self.sharing.bus.hear_rows(table, lambda which: memory.store.forgotten([int(which)]))
 
     def _told(self) -> None:
         """What bots are told of without being asked, and who notices it."""
@@ -282,21 +334,55 @@ class House:
             running=lambda: len(self.runner.running),
             ready=self.readiness.reasons,
             checks=self.checks.snapshot,
-            health=dict,
+            health=lambda: self.health.snapshot(),
         ).join(self.metrics)
 
-        self._follow()
+    def _remote(self) -> None:
+        """What other programs use: tasks, conversations, messages, keys; and who calls back at a task's end."""
+        db, clock = self.db, self.clock
+        self.messages = MessageActions(db=db, audit=self.audit, clock=clock, outbox=self.outbox)
+        self.tasks = TaskActions(
+            db=db,
+            vault=self.vault,
+            clock=clock,
+            ledger=self.ledger,
+            runner=self.runner,
+            live=self.live,
+            words=self.words,
+            destination=self.messages.place,
+            models=lambda tenant: [choice.ref for choice in self.router.choices(tenant)],
+        )
+        self.talks = TalkActions(self.tasks)
+        self.callbacks = Callbacks(
+            db=db,
+            vault=self.vault,
+            clock=clock,
+            egress=self.egress,
+            background=self.background,
+            told=self.tasks.told,
+        )
+        self.tasks.on_callback = self.callbacks.wake
+        self.runner.on_ended.append(lambda job, ending: self.callbacks.wake())
+        self.keys = KeyActions(db=db, audit=self.audit, clock=clock)
+        self.tokens = Tokens(self.sign_in, self.sessions, self.vault, clock)
+        self.bearer = Bearer(db, clock, self.tokens)
+        self.audit_view = AuditActions(db=db, audit=self.audit)
 
-    def _follow(self) -> None:
-        """What this process keeps in memory follows what others write. Alone there is nobody to follow."""
-        follow = self.follow.tables
-        follow("sessions", ("session", "user"), self.sessions.sweep)
-        follow("addresses", ("setting",), self.addresses.load)
-        follow("models", ("provider", "setting", "secret"), self.router.reload)
-        follow("checklist", ("setting",), self.checks.load)
-        if (memory := self.memory) is not None:
-            for table in ("memory", "memory_vector"):
-                self.sharing.bus.hear_rows(table, lambda which: memory.forgotten([int(which)]))
+    def _tested(self, *, serving: bool) -> None:
+        """The health tests, and what each of them looks at."""
+        parts = HealthParts(
+            facts=self.checks.facts,
+            background=self.background,
+            words=self.words,
+            serving=serving,
+            models=self.models,
+            memory=self.memory.store if self.memory is not None else None,
+            bots=self.bot_actions,
+            listener=self.metrics_listener,
+            files=self.provisioning,
+            outbox=self.outbox,
+        )
+        self.echo, self.figures, self.health, self.bundles = parts.echo, parts.figures, parts.health, parts.bundles
 
     async def _providers(self, file: str, entries: Sequence[Mapping[str, object]]) -> None:
         await self.models.provision(file, each(file, entries, read_provider))
@@ -315,9 +401,11 @@ class House:
         logging.getLogger().addHandler(self.log_counter)
         await self.checks.load()
         await self.scrape_token.load()
+        await self.health.load()
         await self.sessions.load()
         await self.addresses.load()
         await self.router.reload()
+        await self.policies.load()
         await self.provisioning.look()
         if self.memory is not None:
             await self.memory.start()
@@ -331,14 +419,24 @@ class House:
         await self.events.start()
         self.event_sources.start()
         await self.dispatcher.start()
+        self.callbacks.start()
         self.gate.start()
         await self.metrics_listener.start()
         _ = self.background.spawn("config files", self._look())
+        _ = self.background.spawn("approvals", self._expire())
         code = await self.setup.start()
         self.readiness.started = True
         gc.collect()
         gc.freeze()  # what lives as long as the process is not looked at again
         return code
+
+    async def _expire(self) -> None:
+        while True:
+            await asyncio.sleep(EXPIRE_SECONDS)
+            try:
+                await self.approvals.expire()
+            except AppError as error:
+                logging.getLogger(__name__).warning("approvals do not run out now: %s", error)
 
     async def _look(self) -> None:
         while True:

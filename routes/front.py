@@ -114,7 +114,8 @@ class Front:
         elif self.encrypted_only and not peer.secure and path not in OPEN and not is_loopback(peer.ip):
             await self._encrypt(scope, receive, send)
         elif path in self._exact or path.startswith(self._below):
-            await (self.hot(scope, receive, send) if scope["type"] == "http" else _close(receive, send))
+            live = scope["type"] == "http" or path == "/healthz"  # a WebSocket there is a health test's
+            await (self.hot(scope, receive, send) if live else _close(receive, send))
         elif path.startswith(INTERNAL) or self.pages(path):
             await self.app(scope, receive, send)
         else:

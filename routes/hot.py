@@ -48,10 +48,15 @@ class Hot:
         forms: Sequence[Route],
         readiness: Readiness,
         metrics: ASGIApp | None = None,
+        echo: ASGIApp | None = None,
+        api: ASGIApp | None = None,
     ) -> None:
         self.readiness = readiness
-        self._below = (("/webhooks/", webhooks), ("/hooks/", hooks), ("/assets/", assets))
-        self._assets, self._forms, self._metrics = assets, Router(routes=list(forms)), metrics
+        self._below = [("/webhooks/", webhooks), ("/hooks/", hooks), ("/assets/", assets)]
+        if api is not None:
+            self._below += [("/api/", api), ("/v1/", api)]
+        self._assets, self._forms = assets, Router(routes=list(forms))
+        self._metrics, self._echo = metrics, echo
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request."""
@@ -60,7 +65,9 @@ class Hot:
             if path.startswith(prefix):
                 await app(scope, receive, send)
                 return
-        if path == "/healthz":
+        if path == "/healthz" and self._echo is not None:
+            await self._echo(scope, receive, send)
+        elif path == "/healthz":
             await PlainTextResponse("ok", headers={"cache-control": "no-store"})(scope, receive, send)
         elif path == "/readyz":
             reasons = await self.readiness.reasons()

@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 import sys
 import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -24,26 +25,33 @@ TOLD = {"host", "port", "metrics_port", "allow_local_vendors", "embedder"}
 MOST_LOG_BYTES = 20_000_000
 
 
-def write_bundle(settings: Settings, target: Path, clock: Clock, found: list[AppError]) -> None:
+def write_bundle(
+    settings: Settings, target: Path, clock: Clock, found: Sequence[AppError], more: Mapping[str, object] | None = None
+) -> None:
     """Write a zip that only its owner can read. Works beside a running server; reads files, so call it in a thread.
 
     Args:
         found: what `storage.preflight.findings` said.
+        more: further files by name: text as it is, anything else as JSON. Cleaned like all the rest.
 
     Raises:
         OSError: the target cannot be written.
     """
     redactor = Redactor()
-    parts = {
+    parts: dict[str, object] = {
         "about.json": about(settings, clock),
         "findings.json": [{"code": error.code, **{k: str(v) for k, v in error.params.items()}} for error in found],
         "counts.json": counts(settings.db_file),
         "config.json": {path.name: path.stat().st_size for path in sorted(settings.config_dir.glob("*.yaml"))},
     }
+    parts |= {name: content for name, content in (more or {}).items() if not isinstance(content, str)}
+    plain = {name: content for name, content in (more or {}).items() if isinstance(content, str)}
     handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as bundle:
         for name, content in parts.items():
             bundle.writestr(name, json.dumps(redactor.value(content), ensure_ascii=False, indent=2))
+        for name, text in plain.items():
+            bundle.writestr(name, "\n".join(redactor.clean(line) for line in text.splitlines()))
         left = MOST_LOG_BYTES
         for path in [settings.logs_dir / FILE, *(settings.logs_dir / f"{FILE}.{n}" for n in range(1, MOST_FILES + 1))]:
             if path.is_file() and left > 0:

@@ -61,6 +61,15 @@ class FolderLock:
         self._file.write(str(os.getpid()))
         self._file.flush()
 
+    def free(self) -> bool:
+        """True if nobody has it. Takes it for a moment."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+        return True
+
     def release(self) -> None:
         self._file.close()
 

@@ -33,6 +33,7 @@ class TestResult:
     text: str = ""
     first_token_ms: int = 0
     total_ms: int = 0
+    tokens_out: int = 0
     code: str = ""
     params: dict[str, object] = field(default_factory=dict)
 
@@ -56,7 +57,12 @@ async def trial(model: Model, prompt: str) -> TestResult:
     if done is None:
         return TestResult(ok=False, model=model.name, code="model.broken")
     return TestResult(
-        ok=True, model=done.model, text=done.text[:300], first_token_ms=done.first_token_ms, total_ms=done.total_ms
+        ok=True,
+        model=done.model,
+        text=done.text[:300],
+        first_token_ms=done.first_token_ms,
+        total_ms=done.total_ms,
+        tokens_out=done.tokens_out,
     )
 
 

@@ -28,7 +28,8 @@ FORGED: tuple[tuple[bytes, bytes], ...] = (
 )
 
 
-def _listening() -> list[tuple[str, int]]:
+def listening() -> list[tuple[str, int]]:
+    """Address and port of every socket on which this process listens."""
     import psutil
 
     connections = psutil.Process().net_connections(kind="inet")
@@ -37,7 +38,7 @@ def _listening() -> list[tuple[str, int]]:
 
 async def bind(facts: Facts) -> Finding:
     """The listener's own sockets, as the system sees them, against the settings."""
-    found = await asyncio.to_thread(_listening)
+    found = await asyncio.to_thread(listening)
     mine = [ip for ip, port in found if port == facts.door.port]
     if not mine:
         return unknown("elsewhere", port=facts.door.port)
@@ -53,7 +54,7 @@ async def bind(facts: Facts) -> Finding:
 
 async def sockets(facts: Facts) -> Finding:
     """No other socket of ours can be reached from elsewhere, metrics included."""
-    found = await asyncio.to_thread(_listening)
+    found = await asyncio.to_thread(listening)
     if not found:
         return unknown("elsewhere")
     others = sorted(f"{ip}:{port}" for ip, port in found if port != facts.door.port and is_wide(ip))

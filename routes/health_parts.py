@@ -1,0 +1,105 @@
+"""Builds metrics, health tests and support bundle from the house's parts, in one place beside the house."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agent.figures import FigureActions
+from agent.health import AgentHealth
+from agent.memory.store import MemoryStore
+from agent.models.actions import ModelActions
+from channels.actions import BotActions
+from channels.health import BotHealth
+from routes.metrics import MetricsListener
+from security.bundle import BundleActions, files_told
+from security.health.actions import HealthActions
+from security.health.data import data_tests
+from security.health.echo import Echo
+from security.health.machine import machine_tests
+from security.health.network import network_tests
+from security.health.queue import Day, Queue, queue_tests
+from security.health.site import Ports, Remote, Site
+from security.probes.facts import Facts
+from storage.background import Background
+from storage.outbox import Outbox
+from storage.principal import SYSTEM
+from storage.provision import Provisioning
+from storage.words import Words
+
+
+class HealthParts:
+    """`health`, `figures`, `echo` and `bundles` of one process.
+
+    Args:
+        serving: False in `doctor`.
+    """
+
+    def __init__(
+        self,
+        *,
+        facts: Facts,
+        background: Background,
+        words: Words,
+        serving: bool,
+        models: ModelActions,
+        memory: MemoryStore | None,
+        bots: BotActions,
+        listener: MetricsListener,
+        files: Provisioning,
+        outbox: Outbox,
+    ) -> None:
+        db, clock = facts.db, facts.clock
+        self.echo = Echo(facts.vault.derive("health echo"), clock)
+        self.figures = FigureActions(db=db, clock=clock)
+        agent = AgentHealth(db=db, clock=clock, models=models, breaker=models.breaker, memory=memory)
+        bot = BotHealth(actions=bots, public=lambda: site.public)
+
+        async def remotes() -> Sequence[Remote]:
+            return [*await agent.remotes(), *await bot.remotes()]
+
+        async def day() -> Day:
+            found = await self.figures.figures(SYSTEM)
+            worst = found.reasons[0][0] if found.reasons else ""
+            return Day(done=found.done, failed=found.failed, own_ms=found.own_mean, worst=worst)
+
+        site = Site(
+            facts=facts,
+            echo=self.echo,
+            serving=serving,
+            remotes=remotes,
+            called=bot.called,
+            ports=lambda: Ports(metrics=listener.port, listening=listener.listening, refusal=listener.refusal),
+            reopen=listener.start,
+            files=lambda: files.states,
+        )
+        self.health = HealthActions(
+            db=db,
+            audit=facts.audit,
+            clock=clock,
+            background=background,
+            serving=serving,
+            tests=[
+                *machine_tests(site),
+                *network_tests(site),
+                *data_tests(facts),
+                *queue_tests(Queue(db=db, clock=clock, day=day, again=outbox.again)),
+                *agent.tests(),
+                *bot.tests(),
+            ],
+        )
+
+        async def metrics() -> object:
+            return (await listener.metrics.exposition()).decode()
+
+        async def told() -> object:
+            return files_told(files.states)
+
+        self.bundles = BundleActions(
+            settings=facts.settings,
+            db=db,
+            audit=facts.audit,
+            clock=clock,
+            words=words,
+            health=self.health,
+            parts={"metrics.txt": metrics, "files.json": told},
+        )
