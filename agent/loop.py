@@ -33,8 +33,10 @@ from agent.models.base import (
     TextDelta,
     Thinking,
     ToolCall,
+    ToolDefinition,
 )
 from agent.models.chain import Switched
+from agent.permission import Permission
 from agent.prompts import OUTSIDE, language_of, system_prompt
 from agent.recollection import Recollection, scope_of, worst
 from agent.summaries import Summaries
@@ -87,10 +89,11 @@ class AgentLoop:
         recollection: Recollection | None = None,
         summaries: Summaries | None = None,
         limits: Limits | None = None,
+        permission: Permission | None = None,
     ) -> None:
         self.router, self.answer, self.toolbox, self.words = router, answer, toolbox, words
         self.files_dir, self.recollection, self.summaries = files_dir, recollection, summaries
-        self.limits = limits or Limits()
+        self.limits, self.permission = limits or Limits(), permission
 
     # ---- the handler
 
@@ -206,7 +209,7 @@ class AgentLoop:
         job = work.job
         request = ModelRequest(
             messages=tuple(messages),
-            tools=() if last else self.toolbox.definitions,
+            tools=() if last else self._tools(job.tenant),
             user=job.lane,
             spender=Spender(tenant=job.tenant, bot=job.bot, person=person, job_id=job.id),
         )
@@ -242,9 +245,17 @@ class AgentLoop:
         spent.cost += (done.tokens_in * choice.price_in + done.tokens_out * choice.price_out) / 1_000_000
         return done
 
+    def _tools(self, tenant: str) -> tuple[ToolDefinition, ...]:
+        """The tools that the model is told of."""
+        every = self.toolbox.definitions
+        return every if self.permission is None else self.permission.offered(tenant, every)
+
     async def _call(self, work: Work, ctx: ToolContext, call: ToolCall) -> ToolResult:
         tool = self.toolbox.get(call.name)
         request = json.dumps(call.arguments, ensure_ascii=False)
+        refusal: str | None = None
+        if self.permission is not None and tool is not None:
+            refusal = await self.permission.refusal(work, ctx, tool, call.arguments)
         work.tell("tool.started", id=call.id, name=call.name, args=call.arguments)
         started = work.ledger.clock.monotonic()
 
@@ -252,6 +263,8 @@ class AgentLoop:
             if tool is None:
                 names = ", ".join(t.name for t in self.toolbox.all())
                 return _result(ToolResult(text=f"there is no tool {call.name!r}; there are: {names}", ok=False))
+            if refusal is not None:
+                return _result(ToolResult(text=refusal, ok=False))
             try:
                 args = tool.args.model_validate(call.arguments)
             except ValidationError as error:

@@ -261,7 +261,7 @@ def _rows(c: Connection, jobs: list[Any]) -> list[JobRow]:
     outside: dict[int, int] = _pairs(
         c.execute(
             select(step_t.c.job_id, func.sum(step_t.c.ended_at - step_t.c.started_at))
-            .where(and_(step_t.c.job_id.in_(ids), step_t.c.kind.in_(("model", "tool"))))
+            .where(and_(step_t.c.job_id.in_(ids), step_t.c.kind.in_(("model", "tool", "approval"))))
             .group_by(step_t.c.job_id)
         ).all()
     )

@@ -103,6 +103,7 @@ class Bots:
 
     Args:
         clicked: decides about pressed buttons.
+        spoken: hears messages before they become work; True if that was all there is to do.
         read: bytes of an attachment named in `Outgoing.files`.
     """
 
@@ -119,13 +120,14 @@ class Bots:
         words: Words,
         local: bool = False,
         clicked: Callable[[Click], Awaitable[str]] | None = None,
+        spoken: Callable[[BotConfig, Inbound], Awaitable[bool]] | None = None,
         read: Callable[[str], Awaitable[bytes]] | None = None,
     ) -> None:
         self.db, self.vault, self.clock, self.egress, self.ledger = db, vault, clock, egress, ledger
         self.background, self.live, self.words, self.local = background, live, words, local
         self.access = AccessList(db, clock)
         self.outbox = Outbox(ledger)
-        self._clicked, self._read = clicked, read
+        self._clicked, self._spoken, self._read = clicked, spoken, read
         self._bots: dict[tuple[str, str], _Running] = {}
         self._changing = asyncio.Lock()
         self.may_connect: Callable[[BotConfig], bool] = lambda config: True
@@ -293,6 +295,8 @@ class Bots:
         async def enter(message: Inbound) -> bool:
             verdict = await self.access.verdict(config, message)
             if verdict == Verdict.ALLOWED:
+                if self._spoken is not None and await self._spoken(config, message):
+                    return False
                 if config.model and not message.model:
                     message = replace(message, model=config.model)
                 return (await self.ledger.accept(message)).fresh

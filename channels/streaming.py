@@ -27,7 +27,11 @@ class Streams(Protocol):
         ...
 
     async def abandon(self, job: int) -> None:
-        """The job ended and will say nothing. What a job says comes by `Channel.send`, with the key `<job>-0`."""
+        """The job ended and will say nothing. What a job says comes by `Channel.send`, with the key `<job>-0`.
+
+        A bot may also have `rest(job)`: the job waits for a person, perhaps for hours. What is shown is to stand still
+        until the job begins again or is answered. Without it the job is abandoned meanwhile.
+        """
         ...
 
 
@@ -66,6 +70,11 @@ class Streaming:
         if event.kind == "job.started" and self.any_streams():
             self._running.add(event.job)
             _ = self.background.spawn(f"show {event.job}", self._begin(event.job))
+        elif event.kind == "job.waiting":
+            bot = self._shown.get(event.job)
+            if bot is not None:
+                rest = getattr(bot, "rest", bot.abandon)
+                _ = self.background.spawn(f"rest {event.job}", rest(event.job))
         elif event.kind == "job.ended":
             self._running.discard(event.job)
             bot = self._shown.pop(event.job, None)

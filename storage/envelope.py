@@ -93,12 +93,16 @@ def parts_from_json(text: str) -> tuple[Part, ...]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Button:
-    """A button under a message. `value` comes back in the card callback; `url` opens a page instead."""
+    """A button under a message. `value` comes back in the card callback; `url` opens a page instead.
+
+    `say` is what the person says by pressing it where a vendor knows no callbacks; empty for the label.
+    """
 
     label: str
     value: str = ""
     url: str = ""
     style: str = "default"
+    say: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

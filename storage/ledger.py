@@ -456,6 +456,10 @@ class Ledger:
         self.on_deliveries(finished.deliveries)
         return finished
 
+    def view(self, c: Connection, job_id: int) -> JobView:
+        """A job as it stands, without its steps. Inside the caller's transaction."""
+        return view_of(c.execute(_JOB, {"i": job_id}).one(), "", ())
+
     async def cancel(self, tenant: str, job_id: int, say: tuple[Outgoing, ...] = (), by: str = "") -> bool:
         """End an open job as cancelled, whoever holds it. False if it had ended already."""
         now = self.clock.ms()

@@ -28,7 +28,7 @@ NEW_DELIVERY = insert(delivery_t)
 _SPOKEN = update(conversation_t).where(conversation_t.c.id == bindparam("i")).values(updated_at=bindparam("now"))
 
 
-def say_all(c: Connection, job: JobView, say: tuple[Outgoing, ...], now: int) -> Finished:
+def say_all(c: Connection, job: JobView, say: tuple[Outgoing, ...], now: int, *, prefix: str = "") -> Finished:
     """Write our messages and their outbox rows.
 
     The playground has nobody to call, nor has a schedule without a bot: there, stored is delivered.
@@ -59,7 +59,7 @@ def say_all(c: Connection, job: JobView, say: tuple[Outgoing, ...], now: int) ->
             )
             messages.append(message)
         stored = job.channel in ("web", "api", "schedule")
-        key, payload = f"{job.id}-{n}", out.to_json()
+        key, payload = f"{job.id}-{prefix}{n}", out.to_json()
         made = c.execute(
             NEW_DELIVERY,
             {

@@ -29,6 +29,10 @@ class Interrupted(Conflict):
         self.name, self.request = name, request
 
 
+class Waits(Exception):
+    """The job waits for a person's word and was given back. It goes on when somebody has decided."""
+
+
 class Work:
     """A claimed job, as its handler sees it: the job and its recorded steps.
 
@@ -91,6 +95,27 @@ class Work:
         await self.ledger.record_step(self.job, n, name, kind, request, result, started, durable=not repeatable)
         return result
 
+    @property
+    def coming(self) -> tuple[int, str]:
+        """Number of the next step, and its kind if an earlier attempt has begun it already."""
+        old = self._recorded.get(self._n + 1)
+        return self._n + 1, "" if old is None else old.kind
+
+    async def decision(self, find: Callable[[int], Awaitable[tuple[str, int]]]) -> str:
+        """A person's word about what comes next, as a step: kept once it was given.
+
+        Args:
+            find: the word, and when it was asked for (ms). Raises `Waits` while there is none.
+        """
+        n, kind = self.coming
+        self._n = n
+        if kind == "approval":
+            return self._recorded[n].result
+        word, asked_at = await find(n)
+        self.outside_ms += max(0, self.ledger.clock.ms() - asked_at)
+        await self.ledger.record_step(self.job, n, "approval", "approval", "", word, asked_at)
+        return word
+
     def tell(self, kind: str, **data: object) -> None:
         """Publish to whoever watches the conversation."""
         if self.job.conversation_id is not None:
@@ -151,6 +176,8 @@ class Runner:
                 listener(job, ending)
             for told in self.on_work:
                 told(work, ending)
+        except Waits:
+            work.tell("job.waiting")
         except Lost:
             log.info("job %s was taken over or cancelled", job.id)
             work.tell("job.ended", status="cancelled", reason="job.cancelled", message_ids=[])
@@ -167,7 +194,7 @@ class Runner:
         try:
             async with asyncio.timeout(self.deadline):
                 return await handler.run(work)
-        except Lost:
+        except (Lost, Waits):
             raise
         except TimeoutError:
             return handler.excuse(job, Unavailable("job.deadline", seconds=int(self.deadline)))

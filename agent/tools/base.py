@@ -69,6 +69,7 @@ class Tool:
         args: pydantic model of its arguments; its schema is what the model sees.
         effect: `read`, `write` (own data), `outside` (leaves the house).
         repeatable: safe to run twice; otherwise a cut-off call is never run again by itself.
+        approval: a person is asked before each call, unless an admin chose otherwise.
         timeout: seconds.
     """
 
@@ -78,6 +79,7 @@ class Tool:
     run: Callable[[ToolContext, Any], Awaitable[ToolResult]]
     effect: str = "read"
     repeatable: bool = True
+    approval: bool = False
     timeout: float = 30.0
 
     def definition(self) -> ToolDefinition:

@@ -139,6 +139,11 @@ class _Card:
         self.stop = asyncio.Event()
         self.opened = False
 
+    @property
+    def shown(self) -> str:
+        """What people see."""
+        return self._shown
+
     async def run(self, to: Address) -> None:
         """Open, then show what is there, until stopped. Errors end the showing; the ending is `finish`'s."""
         try:
@@ -250,6 +255,18 @@ class Cards:
         self._without[job] = None
         while len(self._without) > MOST_CARDS:
             self._without.pop(next(iter(self._without)))
+
+    async def rest(self, job: int) -> None:
+        """Let a job's card stand still; its answer takes its place later."""
+        known = self._open.get(job)
+        if known is None:
+            return
+        card, task = known
+        card.stop.set()
+        await asyncio.wait([task])
+        if card.opened:
+            with suppress(AppError):
+                await self._end(self.track(job), card.shown or "…", failed=False)
 
     async def stop(self) -> None:
         """Stop showing. Cards stay as they are and are ended after the restart."""

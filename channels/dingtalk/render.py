@@ -92,7 +92,7 @@ def link(button: Button) -> str:
     """Where a button leads: its page, or DingTalk's own link that says the label in the person's name."""
     if button.url:
         return button.url
-    return f"dtmd://dingtalkclient/sendMessage?content={quote(button.label)}"
+    return f"dtmd://dingtalkclient/sendMessage?content={quote(button.say or button.label)}"
 
 
 def title_of(out: Outgoing) -> str:

@@ -193,6 +193,11 @@ class DingTalkChannel:
             with suppress(AppError):
                 await self._cards.finish(job, "", failed=True)
 
+    async def rest(self, job: int) -> None:
+        """The job waits for a person's word."""
+        if self._cards is not None:
+            await self._cards.rest(job)
+
     async def _file(self, path: str) -> Rendered:
         try:
             data = await self.hooks.read(path)

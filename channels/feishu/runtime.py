@@ -263,6 +263,12 @@ class FeishuChannel:
         if self._cards is not None:
             await self._cards.abandon(job)
 
+    async def rest(self, job: int) -> None:
+        """The job waits for a person's word."""
+        self._typing.end(job)
+        if self._cards is not None:
+            await self._cards.rest(job)
+
     # ---- proof
 
     def _identify(self) -> None:

@@ -198,6 +198,15 @@ class CardStreams:
             else:
                 await self.kit.recall(card.message)
 
+    async def rest(self, job: int) -> None:
+        """Let a job's card stand still, closed for writing; its answer takes its place later."""
+        card = await self._ended(job)
+        if card is None or not card.message:
+            self._open.pop(job, None)
+        elif card.shown and card.card:
+            with suppress(AppError):
+                await self._replace(card, Outgoing(kind="answer", text=card.shown), lambda: None)
+
     async def stop(self) -> None:
         """Stop showing. Cards stay as they are and are ended after the restart."""
         tasks = [task for _, task in self._open.values()]
