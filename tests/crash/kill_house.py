@@ -188,6 +188,11 @@ class KillHouse:
 
     async def _post(self, question: Question, *, renamed: bool) -> None:
         assert self.server is not None
+        status = await self.post_to(self.server, question, renamed=renamed)
+        assert status in (0, 200), self.server.said[-4000:]
+
+    async def post_to(self, server: Serving, question: Question, *, renamed: bool = False) -> int:
+        """Post one question to a process and note whether it was acknowledged. The status; 0 if it is dead."""
         raw = question.raw
         if question.vendor == "feishu":
             if renamed:
@@ -198,11 +203,12 @@ class KillHouse:
             headers, _ = self.dingtalk.callback()
             body, path = json.dumps(raw, ensure_ascii=False).encode(), "/webhooks/dingtalk/it-bot"
         try:
-            answer = await self._client.post(self.server.address + path, content=body, headers=headers)
+            answer = await self._client.post(server.address + path, content=body, headers=headers)
         except httpx.TransportError:
-            return  # it is dead: not acknowledged
-        assert answer.status_code == 200, answer.text
-        self.acknowledged.add(question.tag)
+            return 0
+        if answer.status_code == 200:
+            self.acknowledged.add(question.tag)
+        return answer.status_code
 
     @property
     def unacknowledged(self) -> list[Question]:
