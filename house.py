@@ -62,6 +62,7 @@ from routes.metrics import MetricsListener
 from security.account import AccountActions
 from security.addresses import Addresses
 from security.audit_view import AuditActions
+from security.backup_rows import facts as backup_facts
 from security.bearer import Bearer
 from security.checklist import ChecklistActions
 from security.egress_client import EgressClient
@@ -73,10 +74,12 @@ from security.passwords import Passwords
 from security.people import PeopleActions
 from security.probes.facts import Door, Facts
 from security.probes.layers import CHECKS
+from security.safekeeping import Safekeeping
 from security.scrape import ScrapeToken
 from security.sessions import Sessions
 from security.setup import Setup
 from security.sign_in import SignIn
+from security.step_up import StepUp
 from security.tokens import Tokens
 from storage.approvals import Approvals
 from storage.audit import Audit, audit_key, guard
@@ -146,8 +149,23 @@ class House:
             sessions=self.sessions,
             sign_in=self.sign_in,
         )
+        self.step_up = StepUp(
+            db=db,
+            clock=clock,
+            audit=audit,
+            passwords=self.passwords,
+            guessing=self.guessing,
+            sessions=self.sessions,
+            sign_in=self.sign_in,
+        )
         self.people = PeopleActions(
-            db=db, vault=vault, audit=audit, clock=clock, passwords=self.passwords, sessions=self.sessions
+            db=db,
+            vault=vault,
+            audit=audit,
+            clock=clock,
+            passwords=self.passwords,
+            sessions=self.sessions,
+            step_up=self.step_up,
         )
         self.gate = Gate(
             sessions=self.sessions, setup=self.setup, addresses=self.addresses, background=self.background, clock=clock
@@ -275,8 +293,11 @@ class House:
                 sessions=self.sessions,
                 setup=self.setup,
                 attested=lambda name: self.checks.attested(name),
+                backup=partial(db.read, backup_facts) if self.sharing.alone else None,
+                anchor=lambda c: self.keeping.anchor.check(c).state,
             ),
         )
+        self._kept()
         self._measured()
         self._told()
         self._remote()
@@ -294,6 +315,27 @@ class House:
         if (memory := self.memory) is not None:
             for table in ("memory", "memory_vector"):
                 self.sharing.bus.hear_rows(table, lambda which: memory.store.forgotten([int(which)]))
+
+    def _kept(self) -> None:
+        """Backups, the audit log's anchor, the master key's rotation, and who looks after them."""
+        self.keeping = Safekeeping(
+            settings=self.settings,
+            db=self.db,
+            vault=self.vault,
+            audit=self.audit,
+            clock=self.clock,
+            egress=self.egress,
+            step_up=self.step_up,
+            background=self.background,
+            checks=self.checks,
+            resumed=self._resumed,
+            alone=self.sharing.alone,
+        )
+
+    async def _resumed(self) -> None:
+        """What a restore had paused may act again."""
+        for row in await self.bot_actions.list(SYSTEM):
+            await self.bots.reload(SYSTEM.tenant, row.name)
 
     def _told(self) -> None:
         """What bots are told of without being asked, and who notices it."""
@@ -366,7 +408,7 @@ class House:
         self.keys = KeyActions(db=db, audit=self.audit, clock=clock)
         self.tokens = Tokens(self.sign_in, self.sessions, self.vault, clock)
         self.bearer = Bearer(db, clock, self.tokens)
-        self.audit_view = AuditActions(db=db, audit=self.audit)
+        self.audit_view = AuditActions(db=db, audit=self.audit, anchor=self.keeping.anchor)
 
     def _tested(self, *, serving: bool) -> None:
         """The health tests, and what each of them looks at."""
@@ -424,6 +466,7 @@ class House:
         await self.metrics_listener.start()
         _ = self.background.spawn("config files", self._look())
         _ = self.background.spawn("approvals", self._expire())
+        await self.keeping.upkeep.start()
         code = await self.setup.start()
         self.readiness.started = True
         gc.collect()
@@ -459,6 +502,7 @@ class House:
         await self.spending.flush()
         if self.memory is not None:
             await self.memory.stop()
+        await self.keeping.upkeep.stop()
         await self.sharing.leases.stop()
         await self.sharing.bus.stop()
         await self.background.stop()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, and_, select
 
+from storage.anchor import Anchor
 from storage.audit import Audit, ChainResult, audit_t
 from storage.database import Database
 from storage.principal import Principal
 
 MOST_PAGE = 200
+Names = list[str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +40,7 @@ class AuditActions:
 
     db: Database
     audit: Audit
+    anchor: Anchor | None = None
 
     async def list(
         self,
@@ -78,9 +81,25 @@ class AuditActions:
         return await self.db.read(fn)
 
     async def verify(self, who: Principal) -> ChainResult:
-        """Walk the whole chain."""
+        """Walk the whole chain, and compare its end with the note outside of the database."""
         who.require("audit.view")
-        return await self.db.read(self.audit.verify)
+        return await self.db.read(self._verify)
+
+    def _verify(self, c: Connection) -> ChainResult:
+        found = self.audit.verify(c)
+        return found if self.anchor is None else replace(found, anchor=self.anchor.check(c).state)
+
+    async def known(self, who: Principal) -> tuple[Names, Names]:
+        """What can be chosen from: nouns of the acts, and ids of those who acted."""
+        who.require("audit.view")
+
+        def fn(c: Connection) -> tuple[Names, Names]:
+            mine = audit_t.c.tenant == who.tenant
+            actions = c.execute(select(audit_t.c.action).where(mine).distinct().limit(500)).scalars()
+            people = c.execute(select(audit_t.c.who).where(mine).distinct().limit(500)).scalars()
+            return sorted({action.partition(".")[0] for action in actions}), sorted(people)
+
+        return await self.db.read(fn)
 
 
 def _entry(row: Any) -> AuditEntry:

@@ -207,6 +207,10 @@ class ChecklistActions(Generic[F]):
         """Status by id, for metrics; without a database read."""
         return {name: self._row(check).status for name, check in self.checks.items()}
 
+    def snapshot_times(self) -> dict[str, int]:
+        """When each was looked at, 0 if never."""
+        return {name: self._seen[name].at if name in self._seen else 0 for name in self.checks}
+
     def critical_failures(self) -> Names:
         """Ids of critical checks that are red and were not set aside."""
         rows = [self._row(check) for check in self.checks.values() if check.critical]

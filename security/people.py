@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, select, update
 from security import user_rows
 from security.passwords import Passwords
 from security.sessions import Sessions, session_t
+from security.step_up import StepUp
 from storage.audit import Audit
 from storage.clock import Clock
 from storage.database import Database
@@ -39,7 +40,8 @@ class PersonRow:
 class PeopleActions:
     """Right: people.view to look, people.manage to change; owner.manage where an owner is concerned.
 
-    Nobody gives a role that holds more rights than their own. Each change ends the person's sessions at once.
+    Nobody gives a role that holds more rights than their own. Each change ends the person's sessions at once, and
+    wants a session that has just proved who it is (`step_up.needed`).
     """
 
     db: Database
@@ -48,6 +50,7 @@ class PeopleActions:
     clock: Clock
     passwords: Passwords
     sessions: Sessions
+    step_up: StepUp | None = None
 
     async def list(self, who: Principal) -> list[PersonRow]:
         """All users, by name."""
@@ -75,6 +78,7 @@ class PeopleActions:
             Invalid: `name.*`, `password.*`, `role.unknown`. Denied.
         """
         _may_give(who, role)
+        self._again(who)
         shown, _ = user_rows.read_name(name)
         await self.passwords.check(password, name=shown)
         hashed = await self.passwords.hash(password)
@@ -94,6 +98,7 @@ class PeopleActions:
             Denied; NotFound; Conflict `user.last_owner`, `user.own_role`.
         """
         _may_give(who, role)
+        self._again(who)
 
         def run(c: Connection) -> bool:
             row = self._other(c, who, user_id)
@@ -114,6 +119,7 @@ class PeopleActions:
             Denied; NotFound; Conflict `user.last_owner`, `user.own_role`.
         """
         who.require("people.manage")
+        self._again(who)
 
         def run(c: Connection) -> bool:
             row = self._other(c, who, user_id)
@@ -134,6 +140,7 @@ class PeopleActions:
             Invalid: `password.*`. Denied; NotFound; Conflict `user.own_role` (change one's own in Account).
         """
         who.require("people.manage")
+        self._again(who)
         row = await self.db.read(lambda c: user_rows.get(c, user_id))
         await self.passwords.check(password, name=row.name)
         hashed = await self.passwords.hash(password)
@@ -153,6 +160,7 @@ class PeopleActions:
             Denied; NotFound; Conflict `user.own_role`.
         """
         who.require("people.manage")
+        self._again(who)
 
         def run(c: Connection) -> bool:
             row = self._other(c, who, user_id)
@@ -176,6 +184,10 @@ class PeopleActions:
             return True
 
         await self._then(run, user_id)
+
+    def _again(self, who: Principal) -> None:
+        if self.step_up is not None:
+            self.step_up.require(who)
 
     def _other(self, c: Connection, who: Principal, user_id: int) -> Row[Any]:
         """The row of another user, whom the caller may change."""

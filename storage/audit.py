@@ -29,11 +29,23 @@ GUARDS = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChainResult:
-    """Outcome of a verification. `broken_at` is the id of the first row that does not fit, or None."""
+    """Outcome of a verification.
+
+    Attributes:
+        broken_at: id of the first row that does not fit, or None.
+        anchor: how the end fits the note outside of the database (`storage.anchor`): `ok`, `missing`, `forged`,
+            `cut`, `empty`; "" where it was not looked at.
+    """
 
     rows: int
     broken_at: int | None = None
     last_hash: str = FIRST
+    anchor: str = ""
+
+    @property
+    def whole(self) -> bool:
+        """True if nothing was changed, removed or cut off, as far as it was looked at."""
+        return self.broken_at is None and self.anchor in ("", "ok", "empty")
 
 
 def audit_key(c: Connection, vault: Vault) -> bytes:
@@ -97,6 +109,14 @@ class Audit:
         """HMAC-SHA256 over the previous hash and the row's fields as canonical JSON."""
         body = json.dumps([prev, *(row[name] for name in FIELDS)], ensure_ascii=False, separators=(",", ":"))
         return hmac.new(self._key, body.encode(), hashlib.sha256).hexdigest()
+
+    def seal(self, text: str) -> str:
+        """A MAC under the chain's key for what is kept outside of the database."""
+        return hmac.new(self._key, b"anchor\n" + text.encode(), hashlib.sha256).hexdigest()
+
+    def signing_seed(self) -> bytes:
+        """32 bytes from which the exports' signing key is made."""
+        return hashlib.blake2b(b"audit export", key=self._key[:32], digest_size=32).digest()
 
     def verify(self, c: Connection) -> ChainResult:
         """Walk the whole chain. Runs in a reader thread; memory stays bounded."""

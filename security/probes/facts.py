@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sqlalchemy import Connection
+
 from security.addresses import Addresses
 from security.egress_client import EgressClient
 from security.exposure import Exposure
@@ -146,6 +148,7 @@ class Facts:
         pages: paths of pages that must not answer without a session.
         backup: the newest backup, or None if there is none; no function: backups are not built in.
         attested: True while an admin's declaration of a check holds.
+        anchor: how the audit log's end fits the note outside of the database (`storage.anchor`).
     """
 
     settings: Settings
@@ -164,6 +167,7 @@ class Facts:
     pages: Callable[[], Sequence[str]] = lambda: ("/", "/chat", "/models", "/security", "/audit")
     backup: Callable[[], Awaitable[BackupFacts | None]] | None = None
     attested: Callable[[str], bool] = lambda _: False
+    anchor: Callable[[Connection], str] = lambda _: "ok"
     root: Path = field(default=ROOT)
     proc: Path = field(default=Path("/proc/self"))
     block: Path = field(default=Path("/sys/dev/block"))

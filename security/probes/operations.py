@@ -41,6 +41,11 @@ async def audit(facts: Facts) -> Finding:
     result = await facts.db.read(facts.audit.verify)
     if result.broken_at is not None:
         return fail("broken", row=result.broken_at, rows=result.rows)
+    anchor = await facts.db.read(facts.anchor)
+    if anchor in ("cut", "forged"):
+        return fail(anchor, rows=result.rows)
+    if anchor == "missing":
+        return warn("unanchored", rows=result.rows)
     return ok("whole", rows=result.rows) if result.rows else unknown("empty")
 
 
