@@ -191,13 +191,14 @@ class Runner:
             return Ending(status="failed", reason="job.no_handler", detail=job.kind)
         if job.attempts > MOST_ATTEMPTS:
             return handler.excuse(job, Conflict("job.gave_up", attempts=job.attempts - 1))
+        deadline = float(getattr(handler, "deadline", self.deadline))  # some work has longer limits of its own
         try:
-            async with asyncio.timeout(self.deadline):
+            async with asyncio.timeout(deadline):
                 return await handler.run(work)
         except (Lost, Waits):
             raise
         except TimeoutError:
-            return handler.excuse(job, Unavailable("job.deadline", seconds=int(self.deadline)))
+            return handler.excuse(job, Unavailable("job.deadline", seconds=int(deadline)))
         except AppError as error:
             if error.code.startswith("db."):
                 raise

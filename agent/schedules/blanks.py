@@ -1,4 +1,4 @@
-"""Fills `{{path.to.0.value}}` in texts and JSON from what a run knows. Dotted paths only: nothing is evaluated. Pure."""
+"""Fills `{{path.to.0.value}}` in texts and JSON. Dotted paths only: nothing is evaluated. Pure."""
 
 from __future__ import annotations
 

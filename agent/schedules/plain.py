@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 
 from agent.schedules.cron import parse
 from agent.schedules.shape import HOUR_STEPS, STEPS
@@ -121,7 +121,9 @@ def _once(f: Found, now: datetime) -> str:
         raise Invalid("schedule.plain", field="plain", left="")
     if f.dates and not f.times:
         raise Invalid("schedule.plain_time", field="plain")
-    at = [datetime(day.year, day.month, day.day, *time) for day in f.dates for time in f.times]
+    if any(hour > 23 or minute > 59 for hour, minute in f.times):
+        raise Invalid("schedule.time", field="plain")
+    at = [datetime.combine(day, time(*clock)) for day in f.dates for clock in f.times]
     at += f.exact
     if any(moment <= now.replace(tzinfo=None) for moment in at):
         raise Invalid("schedule.plain_past", field="plain")

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 
 from agent.schedules.plain import Found, Text, soon, upcoming
 
-_NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve".split()
-_ORDINALS = "first second third fourth fifth sixth seventh eighth ninth tenth".split()
+_NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+_ORDINALS = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"]
 _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _NAME = r"(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?"
@@ -98,7 +98,26 @@ def _repetition(text: Text, found: Found) -> None:
 
 
 def _days(text: Text, found: Found) -> None:
-    quarter, month, late = text.take(_QUARTERLY), text.take(_MONTHLY), False
+    quarter, month = text.take(_QUARTERLY), text.take(_MONTHLY)
+    late = _of_month(text, found)
+    for pattern, working in ((_OFF, "H"), (_WORK, "W")):
+        if text.take(pattern):
+            found.working = working
+    for pattern, days in ((_WEEKDAY, {1, 2, 3, 4, 5}), (_WEEKEND, {6, 7})):
+        if text.take(pattern):
+            found.weekdays |= days
+    if quarter or month or not (found.dates or found.weekdays or found.week_items or found.working):
+        for again in text.take_all(_DAYS):
+            found.days += [str(int(n)) for n in re.findall(r"(\d{1,2})(?:st|nd|rd|th)", again[1])]
+    if month or quarter:
+        found.repeats = True
+    if quarter:
+        found.months = {3, 6, 9, 12} if late else {1, 4, 7, 10}
+
+
+def _of_month(text: Text, found: Found) -> bool:
+    """Places within a month; True if one is counted from its end."""
+    late = False
     for again in text.take_all(_NTH_WORK):
         backwards = again[1] == "last" or "last" in again[1]
         late = late or backwards
@@ -111,21 +130,7 @@ def _days(text: Text, found: Found) -> None:
         late = True
     if text.take(_FIRST_DAY):
         found.days.append("1")
-    if text.take(_OFF):
-        found.working = "H"
-    if text.take(_WORK):
-        found.working = "W"
-    if text.take(_WEEKDAY):
-        found.weekdays |= {1, 2, 3, 4, 5}
-    if text.take(_WEEKEND):
-        found.weekdays |= {6, 7}
-    if quarter or month or not (found.dates or found.weekdays or found.week_items or found.working):
-        for again in text.take_all(_DAYS):
-            found.days += [str(int(n)) for n in re.findall(r"(\d{1,2})(?:st|nd|rd|th)", again[1])]
-    if month or quarter:
-        found.repeats = True
-    if quarter:
-        found.months = {3, 6, 9, 12} if late else {1, 4, 7, 10}
+    return late
 
 
 def _named(text: Text, found: Found, now: datetime) -> None:

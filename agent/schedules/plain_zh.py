@@ -89,42 +89,53 @@ def _repetition(text: Text, found: Found) -> None:
 
 def _days(text: Text, found: Found) -> None:
     quarter, month, year = text.take(_QUARTERLY), text.take(_MONTHLY), text.take(_YEARLY)
-    late = False
-    for again in text.take_all(_NTH_WORK):
-        late = late or bool(again[1]) or (again[3] or "").startswith("最后")
-        if again[3]:
-            found.days.append("LW" if again[3].startswith("最后") else "W1")
-        else:
-            found.days.append(f"W{'-' if again[1] else ''}{int(again[2])}")
-    for again in text.take_all(_NTH_WEEK):
-        late = late or bool(again[2])
-        found.week_items.append(f"{_weekday(again[3])}{'L' if again[2] else f'#{again[1]}'}")
-    if text.take(_OFF):
-        found.working = "H"
-    if text.take(_WORK):
-        found.working = "W"
+    late = _of_month(text, found)
+    for pattern, working in ((_OFF, "H"), (_WORK, "W")):
+        if text.take(pattern):
+            found.working = working
     if text.take(_WEEKEND):
         found.weekdays |= {6, 7}
     for again in text.take_all(_WEEK):
         found.weekdays |= _week(again[2])
     text.take(_EVERY_WEEK)
-    if text.take(_LAST):
-        found.days.append("L")
-        late = True
-    if text.take(_FIRST):
-        found.days.append("1")
     if month or quarter or year:
-        if bare := text.take(_BARE_DAYS):
-            found.days += re.findall(r"\d+", bare[1])
-        for again in text.take_all(_DAYS):
-            found.days += [str(n) for n in range(int(again[1]), int(again[3] or again[1]) + 1)]
-        found.repeats = True
+        _numbered(text, found)
     if quarter:
         found.months = {3, 6, 9, 12} if late else {1, 4, 7, 10}
     if year and (again := text.take(_MONTH)):
         found.months = {int(again[2])}
         if again[3]:
             found.days.append(str(int(again[3])))
+
+
+def _of_month(text: Text, found: Found) -> bool:
+    """Places within a month; True if one is counted from its end."""
+    late = False
+    for again in text.take_all(_NTH_WORK):
+        last = (again[3] or "").startswith("最后")
+        late = late or last or bool(again[1])
+        if again[3]:
+            found.days.append("LW" if last else "W1")
+        else:
+            found.days.append(f"W{'-' if again[1] else ''}{int(again[2])}")
+    for again in text.take_all(_NTH_WEEK):
+        late = late or bool(again[2])
+        found.week_items.append(f"{_weekday(again[3])}{'L' if again[2] else f'#{again[1]}'}")
+    if text.take(_LAST):
+        found.days.append("L")
+        late = True
+    if text.take(_FIRST):
+        found.days.append("1")
+    return late
+
+
+def _numbered(text: Text, found: Found) -> None:
+    """`1号`, `1、15号`, `1号到5号`."""
+    if bare := text.take(_BARE_DAYS):
+        found.days += re.findall(r"\d+", bare[1])
+    for again in text.take_all(_DAYS):
+        found.days += [str(n) for n in range(int(again[1]), int(again[3] or again[1]) + 1)]
+    found.repeats = True
 
 
 def _dates(text: Text, found: Found, now: datetime) -> None:

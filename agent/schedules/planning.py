@@ -15,8 +15,9 @@ from agent.schedules.workdays import Workdays
 
 ON_TIME = 60_000
 BACK = 5_000
+MOST_BACK = 32 * 86_400_000
 MOST_CAUGHT_UP = 100
-MOST_QUEUED = 20
+MOST_QUEUED = 200
 MISSED = ("skip", "once", "all")
 OVERLAP = ("skip", "queue", "parallel")
 
@@ -72,6 +73,8 @@ def plan(rule: Rule, cursor: int, now: int, running: int, workdays: Workdays) ->
         Invalid: the expression or the zone cannot be read.
     """
     start = min(cursor, now)
+    if not parse(rule.expression).once:
+        start = max(start, now - MOST_BACK)
     times = _times(rule, start, workdays)
     late: deque[int] = deque(maxlen=MOST_CAUGHT_UP)
     on_time: list[int] = []
@@ -86,7 +89,8 @@ def plan(rule: Rule, cursor: int, now: int, running: int, workdays: Workdays) ->
         else:
             on_time.append(at)
     runs, missed = _caught_up(rule, late, n_late, bool(on_time), now)
-    return Plan(entries=(*missed, *_overlapped(rule, [*runs, *on_time], running)), cursor=now, next_at=next_at)
+    entries = [*missed, *_overlapped(rule, runs, on_time, running)]
+    return Plan(entries=tuple(entries), cursor=now, next_at=next_at)
 
 
 def first(rule: Rule, now: int, workdays: Workdays) -> int | None:
@@ -115,17 +119,18 @@ def _caught_up(rule: Rule, late: deque[int], n_late: int, on_time: bool, now: in
     gone = n_late - len(runs)
     if not gone:
         return runs, []
-    last = (
-        left[-1] if left else late[0] - 1
-    )  # more were missed than are kept in mind: they lie before the first of these
+    # more were missed than are kept in mind: those lie before the first that is
+    last = left[-1] if left else late[0] - 1
     return runs, [Entry(planned_at=last, act="missed", count=gone)]
 
 
-def _overlapped(rule: Rule, runs: list[int], running: int) -> list[Entry]:
+def _overlapped(rule: Rule, late: list[int], on_time: list[int], running: int) -> list[Entry]:
+    """Late times that are to be run after all wait for each other, whatever holds for times that overlap."""
     most = {"skip": 1, "queue": MOST_QUEUED}.get(rule.overlap)
     made = []
-    for at in runs:
-        if most is not None and running >= most:
+    for at in [*late, *on_time]:
+        caught_up = rule.missed == "all" and at in late
+        if most is not None and running >= most and not caught_up:
             made.append(Entry(planned_at=at, act="skipped"))
             continue
         made.append(Entry(planned_at=at, act="run"))
