@@ -22,7 +22,7 @@ class Bar:
     """One stretch.
 
     Attributes:
-        kind: `received`, `claimed`, `recall`, `model`, `tool`, `plan`, `reply`, `written`, `delivered`, `failed`,
+        kind: `received`, `claimed`, `recall`, `model`, `tool`, `plan`, `approval`, `reply`, `written`, `delivered`, `failed`,
             `unknown`.
         ms: None while it lasts.
         first_ms: for a model, how long until its first token.
@@ -79,6 +79,13 @@ def _step(v: Visitor, step: StepRow, *, over: bool) -> Bar:
         return Bar(kind="recall", label=label, note=note, at=step.started_at, ms=ms, facts=facts)
     if step.kind == "model":
         return _model(v, step, ms)
+    if step.kind == "approval":
+        raw = parsed(step.result)
+        raw = raw if isinstance(raw, dict) else {}
+        word = raw.get("word") if raw.get("word") in ("approved", "refused", "expired") else "changed"
+        note = v.t(f"trace.approval.{word}", who=visible(str(raw.get("by") or "–")))
+        ok = word == "approved"
+        return Bar(kind="approval", label=v.t("trace.stage.approval"), note=note, at=step.started_at, ms=ms, ok=ok)
     return _tool(v, step, ms)
 
 

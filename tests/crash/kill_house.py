@@ -87,6 +87,7 @@ class GatedModel(ModelServer):
     def __init__(self, pause: float = 0.0) -> None:
         super().__init__(self._reply)
         self.pause, self.gate = pause, asyncio.Event()
+        self.acts = False  # every question leads to a call that must not be repeated
 
     async def respond(self, asked: Asked, to: _Connection) -> None:
         await self.gate.wait()
@@ -96,6 +97,9 @@ class GatedModel(ModelServer):
         messages = asked.body["messages"]
         said = next(str(m["content"]) for m in reversed(messages) if m["role"] == "user")
         tag = TAG.findall(said)[-1]
+        if self.acts and messages[-1]["role"] != "tool":
+            arguments = json.dumps({"url": "http://192.0.2.1/", "body": {"tag": tag}})
+            return Reply(text="", calls=(Call(name="post", arguments=arguments),))
         if int(tag[1 : tag.index("-")]) % 3 == 0 and messages[-1]["role"] != "tool":
             return Reply(text="", calls=(Call(name="time"),))
         return Reply(text=answer_to(tag), pause=self.pause)
@@ -209,6 +213,17 @@ class KillHouse:
         if answer.status_code == 200:
             self.acknowledged.add(question.tag)
         return answer.status_code
+
+    async def type_word(self, text: str, person: str) -> None:
+        """A message that is not a question. It may be the last that the process hears."""
+        assert self.server is not None
+        posted = self.events.message(text, person=person)
+        try:
+            await self._client.post(
+                f"{self.server.address}/webhooks/feishu/hr-bot", content=posted.body, headers=posted.headers
+            )
+        except httpx.TransportError:
+            return
 
     @property
     def unacknowledged(self) -> list[Question]:

@@ -1,14 +1,15 @@
 """`kill -9` at every stage of a message's way: what was acknowledged is answered once after the restart.
 
 Each point once; `ZHIXING_KILL_ROUNDS=10` kills ten times at each, at another visit every time, and wants the restart
-to be ready in time by the clock too. `tool.before` is not reached by a real process yet: it stands before tools that
-must not be repeated, and the product has none; tests/flow/test_ledger.py stops there.
+to be ready in time by the clock too. `tool.before` stands before what must not be repeated, and that is done only on a
+person's word: it has a test of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from collections import Counter
 from dataclasses import dataclass
@@ -134,3 +135,25 @@ async def check_again(house: KillHouse, questions: list[Question]) -> None:
     assert house.look("SELECT count(*) FROM job") == before == [(len(house.questions),)]
     await house.settled()
     assert house.said() == said
+
+
+async def test_an_act_that_was_cut_off_is_not_done_again_and_the_person_is_told(tmp_path: Path) -> None:
+    """Asked, allowed by a typed word, killed as it was about to be done; the question survives a kill too."""
+    async with KillHouse(tmp_path) as house:
+        house.model.acts = True
+        house.model.gate.set()
+        (question,) = house.ask("feishu", 1)
+        await house.start("delivered:1")  # dies once the question of permission is at the vendor
+        await house.post([question])
+        assert await house.died() == -signal.SIGKILL
+        code = re.findall(r"Approve ([A-Z2-9]{4})", house.feishu.messages[-1].text)[-1]
+        await house.start("tool.before")
+        assert house.look("SELECT status FROM job") == [("waiting",)]
+        await house.type_word(f"Approve {code}", "ou_person0")
+        assert await house.died() == -signal.SIGKILL
+        await house.start()
+        await house.settled()
+        assert house.look("SELECT status FROM job") == [("done",)]
+        assert house.look("SELECT status FROM step WHERE name = 'post'") == [("started",)]
+        told = [m.text for m in house.feishu.messages if "post" in m.text and "Approve" not in m.text]
+        assert len(told) == 1
