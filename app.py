@@ -7,11 +7,15 @@ import sys
 if sys.version_info < (3, 11):  # noqa: UP036 - whoever brings their own Python is told, not shown a trace
     sys.exit("知行需要 Python 3.11 或更新版本。 / Zhixing needs Python 3.11 or newer.")
 
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # two threads wait for each other fifty times as long as one works
+
 import argparse
 import asyncio
 import json
 import logging
-import os
+import shutil
 import signal
 from collections.abc import Sequence
 from functools import partial
@@ -23,10 +27,13 @@ from security.health.console import plain, report
 from security.health.row import HealthRow
 from security.tls import uvicorn_options
 from storage import migrate, preflight
+from storage.backup.key import read_key
+from storage.backup.restore import restore, unfinished
 from storage.bundle import write_bundle
 from storage.clock import Clock
+from storage.crash import CrashPoints
 from storage.dispatch import FolderLock
-from storage.errors import AppError
+from storage.errors import AppError, Conflict
 from storage.logs import Logs
 from storage.principal import SYSTEM
 from storage.settings import ROOT, VERSION, Settings, read_settings
@@ -50,6 +57,8 @@ def serve(settings: Settings, words: Words) -> int:
     preflight.check_data(settings.data)
     preflight.check_space(settings.data)
     preflight.check_config(settings.data)
+    if unfinished(settings.data):
+        raise Conflict("restore.unfinished", folder=str(settings.data))
     exposure = check_exposure(settings, Clock())
     lock = FolderLock(settings.data / "db" / "lock")
     lock.take()
@@ -113,6 +122,53 @@ async def create_key(settings: Settings, words: Words, name: str, scopes: Sequen
     finally:
         house.db.close()
     print(made.secret)
+
+
+async def back_up(settings: Settings, words: Words, *, make_key: bool, to: str) -> None:
+    """Make a backup, beside a running server or without one. Prints a new recovery key, this once, and the file."""
+    migrate.prepare(settings)
+    house = House(settings, words=words, environ=os.environ, exposure=Exposure(wide=False, how="loopback"))
+    try:
+        if make_key:
+            print(await house.keeping.backup_settings.make_key(SYSTEM))
+        made = await house.keeping.backups.run(SYSTEM, "command")
+    finally:
+        house.keeping.backups.close()
+        await house.background.stop()
+        await house.egress.close()
+        house.db.close()
+    path = settings.backups_dir / made.name
+    print(shutil.copy(path, to) if to else path)
+    if made.away_error:
+        print(told(AppError(made.away_error, path="", reason="", status="", name=made.name), words), file=sys.stderr)
+
+
+def bring_back(settings: Settings, archive: str) -> None:
+    """Restore into the data folder, which must be fresh; the recovery key is the first line of standard input."""
+    if sys.stdin.isatty():
+        print("恢复密钥 / Recovery key: ", end="", file=sys.stderr, flush=True)
+    key = read_key(sys.stdin.readline())
+    crash = CrashPoints(settings.crash_at)
+    done = restore(Path(archive), key, settings.data, settings.master_key_file, Clock(), reached=crash.reached)
+    paused = ", ".join(f"{name} {count}" for name, count in sorted(done.paused.items()))
+    print(f"✓ {settings.data}: {done.manifest.rows} rows, {len(done.manifest.files)} files")
+    print(f"  已暂停，等待检查 / paused for review: {paused}")
+
+
+async def rotate_key(settings: Settings, words: Words) -> None:
+    """Replace the master key; only without a server, which has its own page for it."""
+    lock = FolderLock(settings.data / "db" / "lock")
+    lock.take()
+    try:
+        migrate.prepare(settings)
+        house = House(settings, words=words, environ=os.environ, exposure=Exposure(wide=False, how="loopback"))
+        try:
+            count = await house.keeping.rotation.rotate(SYSTEM)
+        finally:
+            house.db.close()
+        print(f"✓ {settings.master_key_file}: {count}")
+    finally:
+        lock.release()
 
 
 def doctor(settings: Settings, words: Words, *, lang: str, as_json: bool = False, bundle: str = "") -> int:
@@ -192,6 +248,12 @@ def main(argv: Sequence[str]) -> int:
     key.add_argument("--name", required=True)
     key.add_argument("--scopes", required=True, nargs="+", help="rights, or '*' for all")
     key.add_argument("--days", type=int, help="until it ends; never, if left out")
+    backup = commands.add_parser("backup")
+    backup.add_argument("--new-key", action="store_true", help="make the recovery key and print it, this once")
+    backup.add_argument("--to", default="", metavar="PLACE", help="a further copy there")
+    again = commands.add_parser("restore")
+    again.add_argument("file", help="the backup; the recovery key is read from standard input")
+    commands.add_parser("rotate-key")
     args = parser.parse_args(argv)
     words = Words(ROOT / "assets" / "locale")
     logging.captureWarnings(True)
@@ -208,6 +270,15 @@ def main(argv: Sequence[str]) -> int:
         if args.command == "create-key":
             scopes = [scope for text in args.scopes for scope in text.replace(",", " ").split()]
             asyncio.run(create_key(settings, words, args.name, scopes, args.days))
+            return 0
+        if args.command == "backup":
+            asyncio.run(back_up(settings, words, make_key=args.new_key, to=args.to))
+            return 0
+        if args.command == "restore":
+            bring_back(settings, args.file)
+            return 0
+        if args.command == "rotate-key":
+            asyncio.run(rotate_key(settings, words))
             return 0
         return serve(settings, words)
     except AppError as error:

@@ -13,6 +13,10 @@ up for the purpose where these do not suffice; and compares the search with an e
 
 from __future__ import annotations
 
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in the product
+
 import argparse
 import asyncio
 import gc

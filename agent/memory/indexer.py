@@ -13,7 +13,9 @@ import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, delete, func, insert, select
@@ -27,8 +29,10 @@ log = logging.getLogger(__name__)
 
 MOST_MARKED = 2_000  # sittings remembered as changed; more are found by looking
 PAGE = 400  # rows looked up at a time
+MOST_SITTINGS = 8  # encoded together
 MOST_ROWS = 64  # rows encoded together
-PAUSE = 0.3  # seconds for a turn and its answer to come together
+QUIET = 1.5  # seconds without a new row before a sitting is encoded: each new row has the rows before it made anew
+LONGEST = 15.0  # seconds that a sitting without a pause may wait; meanwhile its words are found
 NICE = 10
 
 
@@ -55,16 +59,19 @@ class Indexer:
     ) -> None:
         """`told` is given the packed vectors of rows of one memory once they are kept."""
         self.db, self.embedder, self._told = db, embedder, told
-        self._marked: OrderedDict[tuple[int, int], None] = OrderedDict()
+        self._marked: OrderedDict[tuple[int, int], tuple[float, float]] = OrderedDict()  # since when, when due
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._below: int | None = None  # rows from here down are still to be looked at; None: all were
         self._stopped = False
+        self._hurry = 0  # who waits for all of it
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="memory-index", initializer=lower_priority)
 
     def mark(self, store: int, sitting: int) -> None:
         """A sitting has new rows."""
-        self._marked[(store, sitting)] = None
+        now = asyncio.get_running_loop().time()
+        since = self._marked.get((store, sitting), (now, now))[0]
+        self._marked[(store, sitting)] = (since, min(now + QUIET, since + LONGEST))
         if len(self._marked) > MOST_MARKED:
             self._marked.popitem(last=False)
             self._below = sys.maxsize  # look for what was dropped
@@ -78,8 +85,13 @@ class Indexer:
         self._wake.set()
 
     async def settle(self) -> None:
-        """Wait until every row has its vector."""
-        await self._idle.wait()
+        """Wait until every row has its vector; nothing is put off meanwhile."""
+        self._hurry += 1
+        self._wake.set()
+        try:
+            await self._idle.wait()
+        finally:
+            self._hurry -= 1
 
     async def progress(self) -> Progress:
         """Rows with a vector, of all."""
@@ -98,15 +110,13 @@ class Indexer:
         self.look_again()
         while not self._stopped:
             try:
-                if self._marked:
-                    await self._take_marked()
+                due = self._due()
+                if due:
+                    await self._take_marked(due)
                 elif self._below is not None:
                     await self._take_page()
                 else:
-                    self._idle.set()
-                    self._wake.clear()
-                    await self._wake.wait()
-                    await asyncio.sleep(PAUSE)
+                    await self._wait()
             except Unavailable as error:
                 log.warning("vectors wait for the database: %s", error)
                 await asyncio.sleep(2)
@@ -116,8 +126,30 @@ class Indexer:
         self._stopped = True
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    async def _take_marked(self) -> None:
-        some = [self._marked.popitem(last=False)[0] for _ in range(min(8, len(self._marked)))]
+    def _due(self) -> list[tuple[int, int]]:
+        """Some of the sittings that wait no longer."""
+        now = asyncio.get_running_loop().time()
+        return list(islice((key for key, (_, due) in self._marked.items() if self._hurry or due <= now), MOST_SITTINGS))
+
+    async def _wait(self) -> None:
+        """Until there is something new, or the next sitting is due."""
+        self._wake.clear()
+        if not self._marked:
+            self._idle.set()
+            await self._wake.wait()
+            return
+        soon = min(due for _, due in self._marked.values()) - asyncio.get_running_loop().time()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(soon, 0.01)):
+                while not self._hurry:  # one more row makes none due earlier
+                    await self._wake.wait()
+                    self._wake.clear()
+                    if self._below is not None:
+                        return
+
+    async def _take_marked(self, some: Sequence[tuple[int, int]]) -> None:
+        for key in some:
+            del self._marked[key]
         sittings = await self.db.read(lambda c: [self._open_rows(c, store, sitting) for store, sitting in some])
         await self._encode([rows for rows in sittings if rows])
 
@@ -135,7 +167,7 @@ class Indexer:
             if pages and sum(map(len, pages)) + len(group) > MOST_ROWS:
                 await self._encode(pages)
                 pages = []
-                if self._marked:  # what was just said goes first
+                if self._due():  # what was just said goes first
                     return
             pages.append(group)
         await self._encode(pages)
