@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import os
 import shutil
 import signal
 import time
@@ -33,7 +35,10 @@ class SharedHouse(KillHouse):
         self._turn = 0
 
     async def start_all(self) -> None:
-        """Start all of them side by side, on an empty database."""
+        """Start all of them side by side, on an empty database, with one key."""
+        key = self.folder / "master.key"
+        key.touch(mode=0o600)
+        key.write_text(base64.b64encode(os.urandom(32)).decode() + "\n")
         await asyncio.gather(*(self.start_one(n) for n in range(self.processes)))
 
     async def start_one(self, number: int) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from pathlib import Path
 
 import pytest
@@ -38,13 +38,14 @@ async def test_one_of_three_and_then_the_database(server: Cluster, turn: int, tm
         await house.start_all()
         await house.settled()
         # a process: the one that holds the bots every second time, for it also sends
-        victim = house.home() if turn % 2 == 0 else (house.home() + 1) % 3
-        cut = await under_load(house, kill(house, victim))
-        print(f"taken over after {cut:.1f} s")
+        home = house.home()
+        victim = home if turn % 2 == 0 else (home + 1) % 3
+        took = await under_load(house, kill(house, victim), sends=victim == home)
+        print(f"taken over after {took:.1f} s")
         await house.start_one(victim)
         # the database, for a moment longer than a vendor waits
-        cut = await under_load(house, asyncio.to_thread(server.restart, pause=1.0))
-        print(f"went on after {cut:.1f} s")
+        took = await under_load(house, asyncio.to_thread(server.restart, pause=1.0), sends=False)
+        print(f"went on after {took:.1f} s")
         await check_once_more(house)
 
 
@@ -52,23 +53,27 @@ async def kill(house: SharedHouse, victim: int) -> None:
     await house.kill(victim)
 
 
-async def under_load(house: SharedHouse, blow: object) -> float:
-    """Strike in the middle of sixty questions; seconds from then until all is answered and sent."""
+async def under_load(house: SharedHouse, blow: Awaitable[None], *, sends: bool) -> float:
+    """Strike in the middle of sixty questions; seconds from then until all is answered and sent.
+
+    Args:
+        sends: the blow hits who sends: what DingTalk, which has no keys, may have got or not is shown as unknown.
+    """
     known = len(house.answers())
     questions = [*house.ask("feishu", 48), *house.ask("dingtalk", 12)]
-    before = house.unknown()
+    unknown = house.unknown()
     house.model.gate.clear()
     await house.insist(questions[:40])
     house.model.gate.set()
     rest = asyncio.ensure_future(house.insist(questions))
     await house.answered(known + 10)
-    await blow  # type: ignore[misc]
-    sending = house.sending() | before
+    await blow
+    if sends:
+        unknown |= house.sending()
     took = await house.settled(90)
     await rest
     took += await house.settled(90)
-    check_answers(house, sending | house.unknown())
-    assert len(house.unknown() - before) <= 4, "more were cut off than can have been under way"
+    check_answers(house, unknown)
     if ROUNDS > 1:
         assert took < RESUMED_SECONDS
     return took
