@@ -25,6 +25,7 @@ class Settings:
         setup_code: fixes the one-time code of the first run; empty makes a random one.
         key_file: master key, outside the data folder; none means the platform's usual configuration folder.
         database_url: PostgreSQL address; empty means SQLite in the data folder.
+        files: folder of uploads and workspaces, where several machines share one; none means `files` in the data folder.
         allow_local_vendors: tests only: vendor addresses may be on loopback and without TLS.
         crash_at: tests only: `point[:n]`, kill the process there the n-th time.
         tls_cert: certificate chain to serve TLS with; `tls_key` is its key.
@@ -40,6 +41,7 @@ class Settings:
     setup_code: str = ""
     key_file: Path | None = None
     database_url: str = ""
+    files: Path | None = None
     allow_local_vendors: bool = False
     crash_at: str = ""
     embedder: str = "auto"
@@ -59,7 +61,7 @@ class Settings:
 
     @property
     def files_dir(self) -> Path:
-        return self.data / "files"
+        return self.files or self.data / "files"
 
     @property
     def index_dir(self) -> Path:
@@ -128,6 +130,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         setup_code=values.get("ZHIXING_SETUP_CODE", ""),
         key_file=_path(values, "ZHIXING_KEY_FILE"),
         database_url=values.get("DATABASE_URL", ""),
+        files=_path(values, "ZHIXING_FILES"),
         allow_local_vendors=values.get("ZHIXING_ALLOW_LOCAL_VENDORS", "") == "1",
         crash_at=values.get("ZHIXING_CRASH_AT", ""),
         embedder=values.get("ZHIXING_EMBEDDER", "auto"),
