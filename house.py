@@ -8,33 +8,29 @@ import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+from agent.acting import Acting
 from agent.actions import ChatActions
-from agent.approval_actions import ApprovalActions
-from agent.aside import Aside
+from agent.aside import Answer, Aside
 from agent.loop import AgentLoop
 from agent.memory.parts import MemoryParts, build_parts
 from agent.models.actions import ModelActions
 from agent.models.breaker import Breaker
-from agent.models.budget_watch import BudgetWatch
 from agent.models.cache import AnswerCache
 from agent.models.chain import answer
 from agent.models.provider import read_entry as read_provider
 from agent.models.router import ModelRouter
 from agent.models.usage import Spending
 from agent.models.usage_actions import UsageActions
-from agent.permission import Permission
 from agent.recollection import Recollection
+from agent.schedules.parts import ScheduleParts, build_schedules
 from agent.summaries import Summaries
 from agent.talks import TalkActions
 from agent.tasks import TaskActions
-from agent.tool_actions import ToolActions
-from agent.tools.base import Toolbox
 from agent.tools.fetch import fetch_tool
 from agent.tools.files import file_tools
 from agent.tools.message import message_tool
 from agent.tools.now import time_tool
 from agent.tools.plan import plan_tool
-from agent.tools.policy import ToolPolicies
 from agent.tools.post import post_tool
 from agent.tools.recollection import recall_tool, remember_tool
 from agent.trace import TraceActions
@@ -42,9 +38,6 @@ from channels.actions import BotActions
 from channels.bot_entry import read_entry as read_bot
 from channels.callbacks import Callbacks
 from channels.decisions import Decisions
-from channels.event_actions import EventActions
-from channels.event_sources import EventSources
-from channels.events import Events
 from channels.files import WorkspaceFiles
 from channels.homes import BotHomes
 from channels.intake import Intake, WithAttachments
@@ -52,9 +45,12 @@ from channels.messages import MessageActions
 from channels.pushes import Pushes
 from channels.registry import Bots
 from channels.sender import Sender
+from channels.standing import MayTalk
 from channels.streaming import Streaming
+from channels.targets import address_of
 from channels.webhook.actions import HookActions
 from channels.webhook.receiver import HookReceiver
+from routes.event_parts import EventParts
 from routes.health_parts import HealthParts
 from routes.hot import Readiness
 from routes.measured import Lookups, measure
@@ -86,7 +82,6 @@ from storage.audit import Audit, audit_key, guard
 from storage.background import Background
 from storage.clock import Clock
 from storage.crash import CrashPoints
-from storage.errors import AppError
 from storage.follow import Follow
 from storage.ledger import Ledger
 from storage.metrics import LogCounter, Metrics
@@ -102,7 +97,6 @@ from storage.words import Words
 
 DRAIN_SECONDS = 8.0
 LOOK_SECONDS = 3.0
-EXPIRE_SECONDS = 30.0
 
 
 class House:
@@ -175,8 +169,8 @@ class House:
         self.ledger = Ledger(db, clock, CrashPoints(settings.crash_at))
         self.outbox = Outbox(self.ledger)
         self.files = WorkspaceFiles(root=settings.files_dir)
-        self.approvals = Approvals(self.ledger, audit)
-        decisions = Decisions(approvals=self.approvals, outbox=self.outbox, words=words)
+        approvals = Approvals(self.ledger, audit)
+        decisions = Decisions(approvals=approvals, outbox=self.outbox, words=words)
         self.bots = Bots(
             db=db,
             vault=vault,
@@ -237,21 +231,21 @@ class House:
         tools += [message_tool(Pushes(bots=self.bots).send), post_tool(self.egress)]
         if self.memory is not None:
             tools += [remember_tool(self.memory.store, clock), recall_tool(self.memory.store, clock)]
-        toolbox, self.policies = Toolbox(tools), ToolPolicies(db, clock)
-        self.tool_actions = ToolActions(db=db, audit=audit, clock=clock, toolbox=toolbox, policies=self.policies)
-        self.approval_actions = ApprovalActions(approvals=self.approvals)
+        self.acting = Acting(approvals=approvals, words=words, tools=tools)
         self.loop = AgentLoop(
             router=self.router,
             answer=ask,
-            toolbox=toolbox,
+            toolbox=self.acting.toolbox,
             words=words,
             files_dir=settings.files_dir,
             recollection=recollection,
             summaries=Summaries(db, self.background, aside),
-            permission=Permission(approvals=self.approvals, policies=self.policies, words=words),
+            permission=self.acting.permission,
         )
         handler = WithAttachments(intake=Intake(db=db, bots=self.bots, files=self.files), inner=self.loop)
         self.runner = Runner(self.ledger, self.live, {"message": handler})
+        self.schedules = self._scheduled(ask)
+        self.runner.handlers["schedule"] = self.schedules.handler
         self.dispatcher = self.sharing.dispatcher(self.ledger, self.runner, self.background)
         self.chat = ChatActions(db=db, ledger=self.ledger, live=self.live, runner=self.runner, clock=clock, words=words)
         self.trace = TraceActions(
@@ -268,6 +262,7 @@ class House:
             (
                 ConfigFile(name="llm.yaml", key="providers", apply=self._providers),
                 ConfigFile(name="channels.yaml", key="channels", apply=self._channels),
+                ConfigFile(name="scheduler.yaml", key="jobs", apply=self.schedules.provide),
             ),
             environ,
             alone=self.sharing.alone,
@@ -299,16 +294,59 @@ class House:
         )
         self._kept()
         self._measured()
-        self._told()
+        self.told = EventParts(
+            ledger=self.ledger,
+            outbox=self.outbox,
+            bots=self.bots,
+            audit=audit,
+            guessing=self.guessing,
+            checks=self.checks,
+            spending=self.spending,
+            router=self.router,
+            background=self.background,
+            words=words,
+        )
         self._remote()
         self._tested(serving=serving)
         self._follow()
+
+    def _scheduled(self, ask: Answer) -> ScheduleParts:
+        """Schedules. Their prompts are answered without anybody's memory: they are nobody's conversation."""
+        loop = AgentLoop(
+            router=self.router,
+            answer=ask,
+            toolbox=self.acting.toolbox,
+            words=self.words,
+            files_dir=self.settings.files_dir,
+            permission=self.acting.permission,
+        )
+        return build_schedules(
+            db=self.db,
+            clock=self.clock,
+            vault=self.vault,
+            audit=self.audit,
+            words=self.words,
+            background=self.background,
+            ledger=self.ledger,
+            outbox=self.outbox,
+            runner=self.runner,
+            egress=self.egress,
+            loop=loop,
+            router=self.router,
+            answer=ask,
+            address_of=address_of,
+            may_talk=MayTalk(bots=self.bots),
+            folder=self.settings.data / "jobs",
+            hidden=(self.settings.data, self.settings.master_key_file.parent),
+        )
 
     def _follow(self) -> None:
         """What this process keeps in memory follows what others write. Alone there is nobody to follow."""
         follow = self.follow.tables
         follow("sessions", ("session", "user"), self.sessions.sweep)
         follow("addresses", ("setting",), self.addresses.load)
+        follow("tools", ("toolpolicy",), self.acting.policies.load)
+        follow("events", ("eventtemplate",), self.told.events.reload)
         follow("models", ("provider", "setting", "secret"), self.router.reload)
         follow("checklist", ("setting",), self.checks.load)
         follow("scrape token", ("setting",), self.scrape_token.load)
@@ -336,23 +374,6 @@ class House:
         """What a restore had paused may act again."""
         for row in await self.bot_actions.list(SYSTEM):
             await self.bots.reload(SYSTEM.tenant, row.name)
-
-    def _told(self) -> None:
-        """What bots are told of without being asked, and who notices it."""
-        self.events = Events(
-            db=self.db,
-            clock=self.clock,
-            ledger=self.ledger,
-            bots=self.bots,
-            background=self.background,
-            words=self.words,
-        )
-        self.event_actions = EventActions(db=self.db, audit=self.audit, clock=self.clock, events=self.events)
-        sources = self.event_sources = EventSources(self.events, self.bots)
-        self.ledger.in_finish, self.ledger.in_dead_letter = sources.finished, sources.dead_letter
-        self.audit.in_record, self.guessing.on_lock = sources.audited, sources.locked
-        self.checks.on_change(lambda row, before: sources.checked(row.title, row.id, row.status))
-        self.spending.in_write = BudgetWatch(self.clock, self.router.limits, sources.spent).written
 
     def _measured(self) -> None:
         """What Prometheus reads, and who tells it."""
@@ -405,7 +426,7 @@ class House:
         )
         self.tasks.on_callback = self.callbacks.wake
         self.runner.on_ended.append(lambda job, ending: self.callbacks.wake())
-        self.keys = KeyActions(db=db, audit=self.audit, clock=clock)
+        self.keys = KeyActions(db=db, audit=self.audit, clock=clock, step_up=self.step_up)
         self.tokens = Tokens(self.sign_in, self.sessions, self.vault, clock)
         self.bearer = Bearer(db, clock, self.tokens)
         self.audit_view = AuditActions(db=db, audit=self.audit, anchor=self.keeping.anchor)
@@ -424,7 +445,8 @@ class House:
             files=self.provisioning,
             outbox=self.outbox,
         )
-        self.echo, self.figures, self.health, self.bundles = parts.echo, parts.figures, parts.health, parts.bundles
+        self.echo, self.figures, self.bundles = parts.echo, parts.figures, parts.bundles
+        self.health, self.symptoms = parts.health, parts.symptoms
 
     async def _providers(self, file: str, entries: Sequence[Mapping[str, object]]) -> None:
         await self.models.provision(file, each(file, entries, read_provider))
@@ -447,7 +469,7 @@ class House:
         await self.sessions.load()
         await self.addresses.load()
         await self.router.reload()
-        await self.policies.load()
+        await self.acting.start(self.background)
         await self.provisioning.look()
         if self.memory is not None:
             await self.memory.start()
@@ -458,28 +480,19 @@ class House:
         else:
             await self.homes.start()
             await self.sharing.leases.start()
-        await self.events.start()
-        self.event_sources.start()
+        await self.told.start()
         await self.dispatcher.start()
         self.callbacks.start()
+        self.schedules.clockwork.start()
         self.gate.start()
         await self.metrics_listener.start()
         _ = self.background.spawn("config files", self._look())
-        _ = self.background.spawn("approvals", self._expire())
         await self.keeping.upkeep.start()
         code = await self.setup.start()
         self.readiness.started = True
         gc.collect()
         gc.freeze()  # what lives as long as the process is not looked at again
         return code
-
-    async def _expire(self) -> None:
-        while True:
-            await asyncio.sleep(EXPIRE_SECONDS)
-            try:
-                await self.approvals.expire()
-            except AppError as error:
-                logging.getLogger(__name__).warning("approvals do not run out now: %s", error)
 
     async def _look(self) -> None:
         while True:
@@ -491,9 +504,9 @@ class House:
         self.readiness.started = False
         logging.getLogger().removeHandler(self.log_counter)
         await self.metrics_listener.stop()
+        self.schedules.clockwork.stop()
         await self.dispatcher.stop(DRAIN_SECONDS)
-        self.event_sources.stop()
-        await self.events.stop()
+        await self.told.stop()
         if self.homes is not None:
             await self.homes.stop()
         await self.sender.stop()

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, func, insert, select, update
 
+from security.step_up import StepUp
 from storage.audit import Audit
 from storage.clock import Clock
 from storage.database import Database, new_id
@@ -60,10 +61,13 @@ class KeyMade:
 
 
 class KeyActions:
-    """Use cases of the keys' page, the console and the API. Right: key.manage."""
+    """Use cases of the keys' page, the console and the API. Right: key.manage.
 
-    def __init__(self, *, db: Database, audit: Audit, clock: Clock) -> None:
-        self.db, self.audit, self.clock = db, audit, clock
+    In the panel a new key wants a session that has just proved who it is (`step_up.needed`).
+    """
+
+    def __init__(self, *, db: Database, audit: Audit, clock: Clock, step_up: StepUp | None = None) -> None:
+        self.db, self.audit, self.clock, self.step_up = db, audit, clock, step_up
 
     async def list(self, who: Principal) -> list[KeyRow]:
         """All keys, those that work first, then the newest. Right: key.manage."""
@@ -90,6 +94,8 @@ class KeyActions:
         kind, _, number = who.id.partition(":")
         if who is not SYSTEM and kind != "user":
             raise Denied("key.person")
+        if self.step_up is not None:
+            self.step_up.require(who)
         shown = " ".join(name.split())
         if not shown or len(shown) > MOST_NAME or not shown.isprintable():
             raise Invalid("key.name", "name", most=MOST_NAME)

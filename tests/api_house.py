@@ -25,7 +25,7 @@ from storage.settings import ROOT, Settings
 from storage.words import Words
 from tests.bot_house import Answers
 
-OWNER = principal(id="user:1", name="anna", role="owner", lang="en")
+OWNER = principal(id="user:9000", name="anna", role="owner", lang="en")
 FAST = {"caller": Rate(per_second=10_000, at_once=100_000), "stranger": Rate(per_second=10_000, at_once=100_000)}
 PASSWORD = "kY7#mvQ2pLx9-tree"
 SECONDS = 20.0
