@@ -21,7 +21,22 @@ def panel_app(house: House, announce: Callable[[str], None]) -> Any:
     from fastapi import FastAPI
     from nicegui import core, ui
 
-    from pages import account, activity, bots, chat, hooks, models, overview, people, security, trace
+    from pages import (
+        account,
+        activity,
+        approvals,
+        botlog,
+        bots,
+        chat,
+        events,
+        hooks,
+        models,
+        overview,
+        people,
+        security,
+        skills,
+        trace,
+    )
     from pages import setup as setup_page
     from pages.frame import Panel
     from pages.needs import bot_needs, file_needs, model_needs
@@ -43,6 +58,7 @@ def panel_app(house: House, announce: Callable[[str], None]) -> Any:
         panel,
         house.trace,
         model_needs(house.models),
+        approvals.approval_needs(house.acting.decisions),
         bot_needs(house.bot_actions),
         file_needs(house.provisioning),
     )
@@ -53,10 +69,15 @@ def panel_app(house: House, announce: Callable[[str], None]) -> Any:
         house.models.choices,
         house.background,
         Attachments(chat=house.chat, files_dir=house.settings.files_dir),
+        house.acting.decisions,
     )
+    approvals.mount(panel, house.acting.decisions)
+    skills.mount(panel, house.acting.tools)
     trace.mount(panel, house.trace, house.clock)
     activity.mount(panel, house.trace)
     bots.mount(panel, house.bot_actions)
+    botlog.mount(panel, house.told.log, house.bot_actions)
+    events.mount(panel, house.told.actions)
     hooks.mount(panel, house.hook_actions)
     models.mount(panel, house.models, house.usage)
     account.mount(panel, house.account)

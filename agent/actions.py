@@ -12,7 +12,7 @@ from storage.clock import Clock
 from storage.database import Database, new_id
 from storage.envelope import Inbound, Origin, Outgoing, Part, parts_from_json
 from storage.errors import Invalid, NotFound
-from storage.ledger import OPEN, Accepted, Ledger, conversation_t, job_t, message_t, step_t
+from storage.ledger import LASTING, Accepted, Ledger, conversation_t, job_t, message_t, step_t
 from storage.live import Listener, Live, LiveEvent
 from storage.principal import Principal
 from storage.runner import Runner
@@ -96,7 +96,9 @@ class ChatActions:
         Right: chat.use.
         """
         who.require("chat.use")
-        busy = select(job_t.c.id).where(and_(job_t.c.conversation_id == conversation_t.c.id, job_t.c.status.in_(OPEN)))
+        busy = select(job_t.c.id).where(
+            and_(job_t.c.conversation_id == conversation_t.c.id, job_t.c.status.in_(LASTING))
+        )
         query = (
             select(conversation_t, busy.exists().label("running"))
             .where(and_(_mine(who), conversation_t.c.hidden_at.is_(None)))
@@ -274,7 +276,9 @@ class ChatActions:
             return [
                 row.id
                 for row in c.execute(
-                    select(job_t.c.id).where(and_(job_t.c.conversation_id == conversation_id, job_t.c.status.in_(OPEN)))
+                    select(job_t.c.id).where(
+                        and_(job_t.c.conversation_id == conversation_id, job_t.c.status.in_(LASTING))
+                    )
                 )
             ]
 
@@ -333,7 +337,7 @@ class ChatActions:
             r = c.execute(select(conversation_t).where(conversation_t.c.id == conversation_id)).one()
             open_ = c.execute(
                 select(job_t.c.id)
-                .where(and_(job_t.c.conversation_id == conversation_id, job_t.c.status.in_(OPEN)))
+                .where(and_(job_t.c.conversation_id == conversation_id, job_t.c.status.in_(LASTING)))
                 .limit(1)
             ).first()
             return ConversationRow(
@@ -359,7 +363,7 @@ class ChatActions:
             _own(c, who, conversation_id)
             job = c.execute(
                 select(job_t)
-                .where(and_(job_t.c.conversation_id == conversation_id, job_t.c.status.in_(OPEN)))
+                .where(and_(job_t.c.conversation_id == conversation_id, job_t.c.status.in_(LASTING)))
                 .order_by(job_t.c.id)
                 .limit(1)
             ).first()

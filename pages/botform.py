@@ -71,8 +71,7 @@ class BotForm:
                     for number, step in enumerate(steps, 1):
                         self._step(number, step, name)
             self._rest()
-            if not manifest.receives:
-                self._events()
+            self._events()
             self.results = box("results", role="status")
             with box("formend"):
                 self.form.submit(v.t("bots.save_and_test"), "test")
@@ -133,7 +132,8 @@ class BotForm:
                     self._field(spec)
 
     def _events(self) -> None:
-        chosen = self.row.events if self.row is not None else EVENTS[:3]
+        start = () if self.manifest.receives else EVENTS[:3]
+        chosen = self.row.events if self.row is not None else start
         with box("card"):
             tag("h2", self.v.t("bots.events"))
             for event in EVENTS:
@@ -169,7 +169,7 @@ class BotForm:
             mode=self.mode,
             settings={key: text for key, text in given.items() if key not in secrets},
             secrets={key: text for key, text in given.items() if key in secrets and text},
-            events=None if self.manifest.receives else tuple(e for e in EVENTS if values.get(_event(e)) == "1"),
+            events=tuple(e for e in EVENTS if values.get(_event(e)) == "1"),
         )
 
     async def _send(self, values: Values, do: str) -> None:

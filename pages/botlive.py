@@ -9,24 +9,32 @@ from pages.frame import Panel
 from pages.parts.badge import badge, moment
 from pages.parts.markup import Markup, box, span, tag
 from pages.visitor import Visitor
+from storage.clock import Clock
 from storage.errors import AppError
 
 SECONDS = 3.0
+ALIVE = 90_000
+"""A long connection proves itself at least every 40 seconds; older proof is none."""
+FRESH = 86_400_000
 
 
 def bot_state(v: Visitor, row: BotRow) -> Markup:
     """The one word for a bot's state."""
     if row.paused:
         return badge(v, "off", v.t("bots.state.paused"))
+    now = Clock().ms()
     if row.connection == "online":
+        if now - (row.checked_at or 0) > ALIVE:
+            return badge(v, "unknown", v.t("bots.state.stale"))
         return badge(v, "ok", v.t("bots.state.online"))
     if row.connection == "lost":
         return badge(v, "bad", v.t("bots.state.lost"))
     if row.connection == "connecting":
         return badge(v, "run", v.t("bots.state.connecting"))
     if row.connection == "waiting":
-        if row.last_in is not None:
-            return badge(v, "ok", v.t("bots.state.reached"))
+        if row.last_in is not None or (row.callback == "" and row.last_out is not None):
+            fresh = now - max(row.last_in or 0, row.last_out or 0) < FRESH
+            return badge(v, "ok" if fresh else "unknown", v.t("bots.state.reached" if fresh else "bots.state.quiet"))
         return badge(v, "unknown", v.t("bots.state.waiting"))
     if row.last_error:
         return badge(v, "bad", v.t("bots.state.failed"))

@@ -40,8 +40,14 @@ def _with(to: str, **query: str) -> str:
 
 
 def bot_views(v: Visitor, here: str) -> None:
-    """Bots, who may talk with them, and what other systems send."""
-    items = [("/bots", v.t("place.bots")), ("/bots/access", v.t("access.title")), ("/bots/hooks", v.t("hooks.title"))]
+    """Bots, who may talk with them, what went through them, what they push, and what other systems send."""
+    items = [
+        ("/bots", v.t("place.bots")),
+        ("/bots/access", v.t("access.title")),
+        ("/bots/log", v.t("botlog.title")),
+        ("/bots/events", v.t("events.title")),
+        ("/bots/hooks", v.t("hooks.title")),
+    ]
     views(v.t("place.bots"), items, here)
 
 

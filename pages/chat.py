@@ -9,6 +9,7 @@ from typing import Any
 from nicegui import events, ui
 
 from agent.actions import ChatActions
+from agent.approval_actions import ApprovalActions
 from agent.attachments import Attachments
 from agent.trace import TraceActions
 from pages.chat_files import MOST, hidden_upload
@@ -34,6 +35,7 @@ def mount(
     choices: Choices,
     background: Background,
     files: Attachments | None = None,
+    approvals: ApprovalActions | None = None,
 ) -> None:
     """Register /chat and /chat/<id>. Called once by app.py with what the page uses; no `files`: none can be added."""
 
@@ -42,7 +44,7 @@ def mount(
         with panel.frame(v, "chat.title", place="/chat", wide=True, css=("chat.css",)):
             if not panel.may(v, "chat.use"):
                 return
-            view = ChatView(v, chat, trace, choices)
+            view = ChatView(v, chat, trace, choices, approvals)
             try:
                 initial = await view.first(conversation)
             except NotFound as error:
@@ -98,6 +100,7 @@ class Desk:
         self.who, self.view, self.files = view.who, view, files
         self.chat: ChatActions = view.chat
         self._acts: dict[str, Callable[[Told], Awaitable[None]]] = {
+            "decide": self.decide,
             "detail": self.detail,
             "list": self.find,
             "model": self.model,
@@ -155,6 +158,15 @@ class Desk:
     async def stop(self, told: Told) -> None:
         if self.view.conversation is not None and not await self.chat.stop(self.who, self.view.conversation):
             await self.view.sync()  # it had ended: the page has missed that
+
+    async def decide(self, told: Told) -> None:
+        """A word about an act that waits. What it led to comes by itself."""
+        if self.view.approvals is not None:
+            try:
+                await self.view.approvals.decide(self.who, told.number("id"), told.yes("yes"))
+            except AppError:
+                await self.view.sync()
+                raise
 
     async def retry(self, told: Told) -> None:
         await self.chat.retry(self.who, told.number("job"))

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 from agent.actions import ChatActions, MessageRow
+from agent.approval_actions import ApprovalActions
 from agent.trace import TraceActions
 from pages.chat_answer import RunningAnswer
+from pages.chat_ask import ask_view
 from pages.chat_models import Choices, is_demo, short
 from pages.chat_reader import ChatReader
 from pages.chat_rows import OPEN
@@ -35,8 +37,15 @@ class ChatView:
         quiet: held while something must reach the browser before the news about it.
     """
 
-    def __init__(self, v: Visitor, chat: ChatActions, trace: TraceActions, choices: Choices) -> None:
-        self.v, self.who, self.chat = v, v.who, chat
+    def __init__(
+        self,
+        v: Visitor,
+        chat: ChatActions,
+        trace: TraceActions,
+        choices: Choices,
+        approvals: ApprovalActions | None = None,
+    ) -> None:
+        self.v, self.who, self.chat, self.approvals = v, v.who, chat, approvals
         self.reader = ChatReader(v, chat, trace, choices)
         self.take: Take = lambda kind, **data: None
         self.conversation: int | None = None
@@ -162,6 +171,7 @@ class ChatView:
             "plan": plan_of(view.steps) or plan_items(view.plan),
             "recalled": recalled_of(self.v, view.steps),
             "note": self.v.t("chat.message_queued") if view.status == "todo" else "",
+            "ask": await self._asked(conversation, view.job_id) if view.status == "waiting" else None,
         }
         await self.reader.place(shown["recalled"])
         await self._show(conversation, answer, shown)
@@ -230,6 +240,9 @@ class ChatView:
         elif event.kind == "text.reset":
             answer.void()
             self.take("void", id=conversation, key=answer.key)
+        elif event.kind == "ask":
+            ask = await self._asked(conversation, event.job)
+            self.take("part", id=conversation, key=answer.key, ask=ask, note="")
         elif (part := self._part(answer, event)) is not None:
             await self.reader.place(part.get("recalled", []))
             self.take("part", id=conversation, key=answer.key, **part)
@@ -240,7 +253,14 @@ class ChatView:
             return
         answer = self._answers[job] = RunningAnswer(self.v, job, "", (), since=n)
         await self._changed(conversation)
-        await self._show(conversation, answer, {"at": 0, "plan": [], "recalled": [], "note": ""})
+        await self._show(conversation, answer, {"at": 0, "plan": [], "recalled": [], "note": "", "ask": None})
+
+    async def _asked(self, conversation: int, job: int) -> dict[str, Any] | None:
+        """The act of a task that waits for a word, if there is one."""
+        if self.approvals is None:
+            return None
+        found = await self.approvals.list(self.who, conversation=conversation)
+        return next((ask_view(self.v, view) for view in found if view.job_id == job), None)
 
     def _part(self, answer: RunningAnswer, event: LiveEvent) -> dict[str, Any] | None:
         data = event.data

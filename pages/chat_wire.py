@@ -40,6 +40,13 @@ class Told:
             raise Invalid("chat.event", field=name)
         return value
 
+    def yes(self, name: str) -> bool:
+        """Yes or no."""
+        value = self._data.get(name)
+        if not isinstance(value, bool):
+            raise Invalid("chat.event", field=name)
+        return value
+
     def texts(self, name: str, most: int, longest: int) -> list[str]:
         """A list of at most `most` texts."""
         value = self._data.get(name) or []

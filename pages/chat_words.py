@@ -9,6 +9,10 @@ from pages.visitor import Visitor
 _NAMES = (
     *(
         "again",
+        "ask",
+        "ask_no",
+        "ask_other",
+        "ask_yes",
         "assistant",
         "attach",
         "close",

@@ -22,8 +22,8 @@ class Bar:
     """One stretch.
 
     Attributes:
-        kind: `received`, `claimed`, `recall`, `model`, `tool`, `plan`, `approval`, `reply`, `written`, `delivered`, `failed`,
-            `unknown`.
+        kind: `received`, `claimed`, `recall`, `model`, `tool`, `plan`, `approval`, `reply`, `written`, `delivered`,
+            `failed`, `unknown`.
         ms: None while it lasts.
         first_ms: for a model, how long until its first token.
         facts: lines for who opens it, the last of them perhaps long texts: (heading, text).

@@ -35,8 +35,10 @@ from storage.ledger_rows import (
 )
 
 OPEN = ("todo", "doing")
+LASTING = (*OPEN, "waiting")
 
 __all__ = [
+    "LASTING",
     "OPEN",
     "Accepted",
     "DeliveryView",

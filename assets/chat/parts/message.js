@@ -99,9 +99,10 @@ export class Message {
       this.plan = make("div", "plan-slot");
       this.tools = make("div", "tools");
       this.text = make("div", "text prose");
+      this.ask = make("div");
       this.failure = make("div");
       this.under = make("div", "under");
-      el.append(make("span", "sr", words.assistant), this.recalled, this.plan, this.tools, this.text, this.failure, this.under);
+      el.append(make("span", "sr", words.assistant), this.recalled, this.plan, this.tools, this.text, this.ask, this.failure, this.under);
     }
     el.classList.toggle("running", Boolean(view.running));
     el.setAttribute("aria-busy", String(Boolean(view.running)));
@@ -109,8 +110,30 @@ export class Message {
     if (view.plan) this.plan.replaceChildren(...(view.plan.length ? [planList(view.plan, words)] : []));
     if (view.steps) this.drawTools();
     if (view.html !== undefined) this.whole(view.html);
+    this.drawAsk();
     this.drawFailure();
     this.drawUnder();
+  }
+
+  // An act that waits for a word: exactly what it is, and two buttons.
+  drawAsk() {
+    const { view: { ask }, host: { words, act } } = this;
+    if (!ask) return this.ask.replaceChildren();
+    const box = make("div", "ask", "", { role: "group", "aria-label": words.ask });
+    const head = make("div", "ask-head");
+    head.append(make("b", "", words.ask), make("span", "tag", ask.label));
+    box.append(head, make("pre", "", ask.act, { tabindex: "0" }));
+    const acts = make("div", "acts");
+    if (ask.may) {
+      for (const [yes, text, css] of [[true, words.ask_yes, "pri"], [false, words.ask_no, ""]]) {
+        acts.append(button(`btn ${css}`, text, "", (e) => {
+          for (const one of e.currentTarget.parentElement.children) one.disabled = true;
+          act("decide", { id: ask.id, yes });
+        }));
+      }
+    } else acts.append(make("span", "muted small", words.ask_other));
+    box.append(acts);
+    this.ask.replaceChildren(box);
   }
 
   whole(html) {
@@ -198,7 +221,7 @@ export class Message {
     const parts = [];
     if (view.demo) parts.push(make("span", "tag demo", words.demo));
     if (view.running) {
-      const doing = this.text.childElementCount ? "" : view.note || words.working;
+      const doing = this.text.childElementCount || view.ask ? "" : view.note || words.working;
       if (doing) parts.push(make("span", "waiting", doing));
     } else {
       if (view.model && !view.demo) parts.push(make("span", "", view.model));
