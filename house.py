@@ -352,7 +352,7 @@ class House:
         follow("scrape token", ("setting",), self.scrape_token.load)
         if (memory := self.memory) is not None:
             for table in ("memory", "memory_vector"):
-                self.sharing.bus.hear_rows(table, lambda which: memory.store.forgotten([int(which)]))
+                self.sharing.bus.hear_rows(table, lambda which: memory.store.changed_elsewhere(int(which)))
 
     def _kept(self) -> None:
         """Backups, the audit log's anchor, the master key's rotation, and who looks after them."""

@@ -9,7 +9,7 @@ from typing import Any
 from agent.schedules.cron import ZONE
 from agent.schedules.draft import ScheduleDraft, Task, checked
 from agent.schedules.steps import write_steps
-from agent.schedules.words import seconds_of
+from agent.schedules.words import moment_of, seconds_of
 from storage.errors import Invalid
 
 KINDS = {"command": "command", "prompt": "prompt", "message": "message", "http": "http", "workflow": "workflow"}
@@ -118,6 +118,4 @@ def _number(raw: Mapping[str, object], key: str) -> int:
 
 
 def _expires(text: str, zone: str) -> int | None:
-    from agent.schedules.words import moment_of
-
     return moment_of(text, zone, "expires")

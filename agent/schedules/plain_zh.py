@@ -102,10 +102,10 @@ def _days(text: Text, found: Found) -> None:
         _numbered(text, found)
     if quarter:
         found.months = {3, 6, 9, 12} if late else {1, 4, 7, 10}
-    if year and (again := text.take(_MONTH)):
-        found.months = {int(again[2])}
-        if again[3]:
-            found.days.append(str(int(again[3])))
+    if year and (date_said := text.take(_MONTH)):
+        found.months = {int(date_said[2])}
+        if date_said[3]:
+            found.days.append(str(int(date_said[3])))
 
 
 def _of_month(text: Text, found: Found) -> bool:

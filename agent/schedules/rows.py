@@ -163,16 +163,21 @@ class RunRows:
             return OWN, "{}", ""
         if row.bot == "web" and row.address:
             return "web", row.address, ""
-        found = c.execute(select(bot_t.c.type).where(and_(bot_t.c.tenant == row.tenant, bot_t.c.name == row.bot)))
-        channel = found.scalar()
-        if channel is None:
+        found = select(bot_t.c.type, bot_t.c.settings).where(
+            and_(bot_t.c.tenant == row.tenant, bot_t.c.name == row.bot)
+        )
+        bot = c.execute(found).first()
+        if bot is None:
             return OWN, "{}", "delivery.no_bot"
         if row.address:
-            return channel, row.address, ""
+            return bot.type, row.address, ""
+        target = row.target or str(json.loads(bot.settings or "{}").get("push_to") or "")
+        if not target and bot.type != "webhook":
+            return bot.type, "{}", "schedule.no_target"
         try:
-            return channel, self.address_of(channel, row.target), ""
+            return bot.type, self.address_of(bot.type, target), ""
         except Invalid as error:
-            return channel, "{}", error.code
+            return bot.type, "{}", error.code
 
     def push(self, c: Connection, outbox: Outbox, row: Row[Any], key: str, out: Outgoing) -> DeliveryView | None:
         """Put something that the schedule says of itself into the outbox; None where nobody can be told."""

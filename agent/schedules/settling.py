@@ -77,7 +77,8 @@ class Settling:
             .where(and_(run_t.c.state.in_(("queued", "running")), job_t.c.status.not_in(("todo", "doing", "waiting"))))
             .limit(200)
         )
-        return c.execute(query).all()
+        rows: Sequence[Row[Any]] = c.execute(query).all()
+        return rows
 
     # ---- what follows
 
