@@ -29,7 +29,9 @@ def panel_app(house: House, announce: Callable[[str], None]) -> Any:
         bots,
         chat,
         events,
+        health,
         hooks,
+        logs,
         models,
         overview,
         people,
@@ -39,6 +41,7 @@ def panel_app(house: House, announce: Callable[[str], None]) -> Any:
     )
     from pages import setup as setup_page
     from pages.frame import Panel
+    from pages.health_watch import Watch
     from pages.needs import bot_needs, file_needs, model_needs
     from routes.api.application import Uses, api_app
     from routes.assets import Assets
@@ -74,6 +77,9 @@ def panel_app(house: House, announce: Callable[[str], None]) -> Any:
     approvals.mount(panel, house.acting.decisions)
     skills.mount(panel, house.acting.tools)
     trace.mount(panel, house.trace, house.clock)
+    watch = Watch(token=house.scrape_token, bundles=house.bundles, ports=house.ports)
+    health.mount(panel, house.health, house.symptoms, watch)
+    logs.mount(panel, house.logbook)
     activity.mount(panel, house.trace)
     bots.mount(panel, house.bot_actions)
     botlog.mount(panel, house.told.log, house.bot_actions)
@@ -83,6 +89,10 @@ def panel_app(house: House, announce: Callable[[str], None]) -> Any:
     account.mount(panel, house.account)
     people.mount(panel, house.people)
     security.mount(panel, house.checks)
+    proof.mount(panel, house.step_up)
+    keeping = house.keeping
+    backup.mount(panel, keeping.backups, keeping.backup_settings, keeping.restored)
+    audit.mount(panel, house.audit_view, keeping.export, keeping.anchor, house.step_up)
     setup_page.mount(panel, house.setup, house.account, house.models, house.bot_actions)
 
     @asynccontextmanager

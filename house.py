@@ -446,7 +446,7 @@ class House:
             outbox=self.outbox,
         )
         self.echo, self.figures, self.bundles = parts.echo, parts.figures, parts.bundles
-        self.health, self.symptoms = parts.health, parts.symptoms
+        self.health, self.symptoms, self.logbook, self.ports = parts.health, parts.symptoms, parts.logbook, parts.ports
 
     async def _providers(self, file: str, entries: Sequence[Mapping[str, object]]) -> None:
         await self.models.provision(file, each(file, entries, read_provider))

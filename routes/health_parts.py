@@ -8,7 +8,9 @@ from agent.figures import FigureActions
 from agent.health import AgentHealth
 from agent.memory.store import MemoryStore
 from agent.models.actions import ModelActions
-from channels.actions import BotActions
+from agent.symptoms.actions import SymptomActions
+from agent.symptoms.case import BotCase
+from channels.actions import BotActions, BotRow
 from channels.health import BotHealth
 from routes.metrics import MetricsListener
 from security.bundle import BundleActions, files_told
@@ -19,6 +21,7 @@ from security.health.machine import machine_tests
 from security.health.network import network_tests
 from security.health.queue import Day, Queue, queue_tests
 from security.health.site import Ports, Remote, Site
+from security.logbook import LogbookActions
 from security.probes.facts import Facts
 from storage.background import Background
 from storage.outbox import Outbox
@@ -28,7 +31,7 @@ from storage.words import Words
 
 
 class HealthParts:
-    """`health`, `figures`, `echo` and `bundles` of one process.
+    """`health`, `symptoms`, `figures`, `echo` and `bundles` of one process.
 
     Args:
         serving: False in `doctor`.
@@ -88,6 +91,13 @@ class HealthParts:
             ],
         )
 
+        async def pulses(_tenant: str) -> list[BotCase]:
+            return [_pulse(row) for row in await bots.list(SYSTEM)]
+
+        self.ports = site.ports
+        self.logbook = LogbookActions(folder=facts.settings.logs_dir)
+        self.symptoms = SymptomActions(db=db, clock=clock, bots=pulses)
+
         async def metrics() -> object:
             return (await listener.metrics.exposition()).decode()
 
@@ -103,3 +113,17 @@ class HealthParts:
             health=self.health,
             parts={"metrics.txt": metrics, "files.json": told},
         )
+
+
+def _pulse(row: BotRow) -> BotCase:
+    return BotCase(
+        name=row.name,
+        type=row.type,
+        called=bool(row.callback),
+        paused=row.paused,
+        connection=row.connection,
+        last_in=row.last_in,
+        last_error=row.last_error,
+        last_error_at=row.last_error_at,
+        params=row.error_params,
+    )

@@ -58,7 +58,10 @@ async def test_figures_of_real_work(tmp_path: Path) -> None:
         feishu = await FeishuServer().start()
         await site.provider(model.url)
         await site.feishu(feishu.base)
-        calls = (Call(name="time", arguments="{}"), Call(name="no_such_tool", id="call_2"))
+        calls = (
+            Call(name="time", arguments="{}"),
+            Call(name="fetch", id="call_2", arguments='{"url": "http://127.0.0.1:1/"}'),
+        )
         model.enqueue(Reply(text="", calls=calls), Reply(text="done"))
         await site.hear("what time is it")
         await feishu.count(1)
@@ -78,7 +81,7 @@ async def test_figures_of_real_work(tmp_path: Path) -> None:
     assert one(found, "model_tokens_total", model="fake/fake", direction="out") == 14
     assert one(found, "model_calls_total", model="fake/fake", outcome="model.key") >= 1
     assert one(found, "tool_calls_total", tool="time", outcome="ok") == 1
-    assert one(found, "tool_calls_total", tool="no_such_tool", outcome="failed") == 1
+    assert one(found, "tool_calls_total", tool="fetch", outcome="failed") == 1
     assert one(found, "bot_up", bot="hr-bot", type="feishu") == 1
     assert one(found, "bot_last_received_seconds", bot="hr-bot", type="feishu") > 1e9
     assert one(found, "accept_seconds_count", channel="feishu") == 2
