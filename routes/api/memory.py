@@ -11,6 +11,7 @@ from agent.memory.actions import MINE, MemoryActions
 from agent.memory.forget import Preview, Wish
 from agent.memory.shown import FoundItem, Item, Place
 from routes.api.terms import MOST_ID, Before, Body, Caller, Items, Limit, Number, Text, page
+from storage.errors import NotFound
 
 InPlace = Annotated[int, Query(ge=0, le=MOST_ID, description="A memory from /memory/places; 0: the caller's own.")]
 Id = Annotated[int, Field(ge=1, le=MOST_ID)]
@@ -95,7 +96,10 @@ def memory_router(memory: MemoryActions) -> APIRouter:
     @router.delete("/{id}")
     async def drop(who: Caller, id: Number, place: InPlace = MINE) -> Forgotten:
         """Forget one row for good, with its echoes. Right: memory.own."""
-        return _said(await memory.forget(who, place, Wish(ids=(id,))), dry=False)
+        gone = await memory.forget(who, place, Wish(ids=(id,)))
+        if not gone.total:
+            raise NotFound("memory.no_row")
+        return _said(gone, dry=False)
 
     @router.post("/forget")
     async def forget(who: Caller, body: Forgetting) -> Forgotten:

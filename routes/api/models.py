@@ -9,6 +9,8 @@ from pydantic import BaseModel, Field
 
 from agent.models.actions import ModelActions, ModelRef
 from agent.models.limits import Limits
+from agent.models.provider import ModelSpec, ProviderDraft
+from agent.models.provider_view import ProviderRow
 from agent.models.usage_actions import UsageActions, UsageSum
 from routes.api.problems import Problems
 from routes.api.terms import Body, Caller, Items, Name, Text
@@ -34,6 +36,21 @@ class Provider(BaseModel):
     calls: int = Field(description="Of the last 24 hours.")
     failed: int = Field(description="Of the last 24 hours.")
     cost: float = Field(description="CNY of the last 30 days.")
+
+
+class ProviderValues(Body):
+    """A provider's settings. Keys that are left out stay as they are; none is ever given back."""
+
+    type: Literal["openai", "anthropic", "ollama", "demo"] = "openai"
+    preset: Text = Field(default="", max_length=60)
+    endpoint: Text = Field(default="", max_length=2000)
+    keys: list[Annotated[Text, Field(min_length=1, max_length=1000)]] | None = Field(default=None, max_length=20)
+    models: list[Annotated[Text, Field(min_length=1, max_length=200)]] = Field(default_factory=list, max_length=100)
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    max_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
+    timeout: float = Field(default=0, ge=0, le=3600)
+    fallback: bool = True
+    enabled: bool = True
 
 
 class ModelTest(Body):
@@ -75,26 +92,7 @@ def models_router(models: ModelActions, usage: UsageActions, problems: Problems)
     @router.get("/models", tags=["models"])
     async def providers(who: Caller) -> Items[Provider]:
         """Providers in order of fallback. Right: model.view."""
-        made = [
-            Provider(
-                name=row.name,
-                type=row.type,
-                endpoint=row.draft.endpoint,
-                models=list(row.refs),
-                enabled=row.draft.enabled,
-                fallback=row.draft.fallback,
-                key_tail=row.key_tail,
-                managed_by=row.managed_by,
-                resting=row.resting,
-                resting_code=row.resting_code,
-                first_token_ms=row.first_token_ms,
-                calls=row.calls,
-                failed=row.failed,
-                cost=row.cost,
-            )
-            for row in await models.list(who)
-        ]
-        return Items(items=made)
+        return Items(items=[_shown(row) for row in await models.list(who)])
 
     @router.get("/models/choices", tags=["models"])
     async def choices(who: Caller) -> Items[ModelRef]:
@@ -105,6 +103,21 @@ def models_router(models: ModelActions, usage: UsageActions, problems: Problems)
     async def default(who: Caller, body: DefaultModel) -> Response:
         """Choose the model that answers from now on; running tasks end as they began. Right: model.manage."""
         await models.default(who, body.ref)
+        return Response(status_code=204)
+
+    @router.put("/models/{name}", tags=["models"])
+    async def save(who: Caller, name: Name, body: ProviderValues) -> Provider:
+        """Make or change a provider; calls from now on use it. Right: model.manage."""
+        values = body.model_dump(exclude={"keys", "models"})
+        keys = None if body.keys is None else tuple(body.keys)
+        kept = {spec.name: spec for row in await models.list(who) if row.name == name for spec in row.draft.models}
+        specs = tuple(kept.get(one) or ModelSpec(name=one) for one in body.models)
+        return _shown(await models.save(who, ProviderDraft(name=name, keys=keys, models=specs, **values)))
+
+    @router.delete("/models/{name}", tags=["models"], status_code=204)
+    async def remove(who: Caller, name: Name) -> Response:
+        """Remove a provider and its keys. Right: model.manage."""
+        await models.remove(who, name)
         return Response(status_code=204)
 
     @router.post("/models/{name}/test", tags=["models"])
@@ -147,3 +160,22 @@ def models_router(models: ModelActions, usage: UsageActions, problems: Problems)
         return body
 
     return router
+
+
+def _shown(row: ProviderRow) -> Provider:
+    return Provider(
+        name=row.name,
+        type=row.type,
+        endpoint=row.draft.endpoint,
+        models=list(row.refs),
+        enabled=row.draft.enabled,
+        fallback=row.draft.fallback,
+        key_tail=row.key_tail,
+        managed_by=row.managed_by,
+        resting=row.resting,
+        resting_code=row.resting_code,
+        first_token_ms=row.first_token_ms,
+        calls=row.calls,
+        failed=row.failed,
+        cost=row.cost,
+    )
