@@ -64,6 +64,7 @@ class Large:
         self._graphs: dict[tuple[int, str, str], Graph] = {}
         self._making: dict[tuple[int, str, str], asyncio.Task[None]] = {}
         self._counts: dict[tuple[int, str], _Counts] = {}
+        self.open_graph: Callable[[int, str, str, int], Any] | None = None  # one that other processes see too
         self.progress: dict[tuple[int, str], tuple[int, int]] = {}  # graphs that are being made: done, of all
 
     async def prepare(self, embedder: Embedder) -> None:
@@ -120,6 +121,14 @@ class Large:
                 task = self.background.spawn("memory-graph", self._mend(graph, store, part))
                 self._making[(store, part, f"mend {id(task)}")] = task
                 task.add_done_callback(lambda done: self._made(done))
+
+    def changed_elsewhere(self, store: int) -> None:
+        """Another process has changed a memory. Its graph is mended where this process keeps one of its own."""
+        own = any(key[0] == store and not hasattr(graph, "shared") for key, graph in self._graphs.items())
+        if own and not any(key[0] == store for key in self._making):
+            self.changed([store])
+        for part in ("talk", "documents"):
+            self._counts.pop((store, part), None)
 
     def clear(self) -> None:
         """Another embedder has taken over."""
@@ -205,7 +214,11 @@ class Large:
     async def _make(self, store: int, part: str, embedder: Embedder) -> None:
         """Load the saved graph and bring it up to date, or fill a fresh one."""
         path = self._path(store, part)
-        graph = await self._slowly(_load, path, embedder.name, embedder.size)
+        graph: Graph | None = None
+        if self.open_graph is not None:
+            graph = await self._slowly(self.open_graph, store, part, embedder.name, embedder.size)
+        if graph is None:
+            graph = await self._slowly(_load, path, embedder.name, embedder.size)
         if graph is not None:  # serves at once, a little behind
             self._graphs[(store, part, embedder.name)] = graph
         else:

@@ -24,6 +24,7 @@ from agent.memory.large import Large
 from agent.memory.meaning import Meaning
 from agent.memory.newrow import OURS, Added, NewRow, fact_place, prepare
 from agent.memory.parsers.chunks import Piece
+from agent.memory.pg_graphs import shared_graphs
 from agent.memory.pg_words import PgWords
 from agent.memory.question import Question, read_question
 from agent.memory.views import Views
@@ -74,6 +75,8 @@ class MemoryStore:
         self.views = Views(db, self.thread)
         self.keeper = Keeper(db, clock, background, self.index, self.zone, self.thread, self._added)
         self.large = Large(db, background, self.index, index_dir, self.thread)
+        if db.dialect == "postgresql":
+            self.large.open_graph = shared_graphs(db)
         self.meaning = Meaning(db, clock, background, index_dir, wanted, self.thread, self._embedded, self._changed)
 
     # ---- life
@@ -387,6 +390,12 @@ class MemoryStore:
         """A row has another text: views and vectors follow."""
         self.forgotten([store])
         self.meaning.mark(store, sitting)
+
+    def changed_elsewhere(self, store: int) -> None:
+        """Another process has changed a memory: what was made from it is made anew."""
+        self.views.drop([store])
+        self.large.changed_elsewhere(store)
+        self._stores = {key: number for key, number in self._stores.items() if number != store}
 
     def forgotten(self, stores: Sequence[int]) -> None:
         """Rows of these memories are gone or changed: nothing that was made from them may serve any more."""
