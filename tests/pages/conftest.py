@@ -1,13 +1,15 @@
 """The real process, and Debian's Chromium in front of it.
 
-`start_site` starts `python app.py serve` in a fresh folder; `site` is one such process for a test. `browser` is a
-fresh Chromium, `open_page` a page in it that fails the test on an outside request, a policy breach or a script
+`start_site` starts `python app.py serve` in a fresh folder; `site` is one such process for a test. `browser` is
+Chromium, `open_page` a page in it that fails the test on an outside request, a policy breach or a script
 error. `signed_in_page` is a page of an administrator on a site that is set up.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -108,33 +110,47 @@ class Site:
         self.command("create-admin", "--name", name, typed=password + "\n")
 
 
+def environment(folder: Path, **extra: str) -> dict[str, str]:
+    """What a process sees: nothing of ours but what is said here."""
+    return {
+        "PATH": os.environ.get("PATH", ""),
+        "HOME": str(folder),
+        "LANG": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+        "ZHIXING_DATA": str(folder / "data"),
+        "ZHIXING_METRICS_PORT": "0",
+        "ZHIXING_SETUP_CODE": SETUP_CODE,
+        "ZHIXING_KEY_FILE": str(folder / "key" / "master.key"),
+        "ZHIXING_EMBEDDER": "none",  # loading one takes as long as all the rest of a start; who needs it says so
+        **extra,
+    }
+
+
 StartSite = Callable[..., Site]
 
 
+@pytest.fixture(scope="session")
+def administered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a process that has an administrator and has never been started: made once, copied for each."""
+    folder = tmp_path_factory.mktemp("administered")
+    Site(folder=folder, port=0, env=environment(folder)).create_admin()
+    return folder
+
+
 @pytest.fixture(scope="module")
-def start_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartSite]:
+def start_site(tmp_path_factory: pytest.TempPathFactory, administered: Path) -> Iterator[StartSite]:
     """Starts processes in fresh folders and ends them after the module. `admin=True` makes an administrator first."""
     sites: list[Site] = []
 
     def start(*, admin: bool = False, **extra: str) -> Site:
         folder = tmp_path_factory.mktemp("site")
         port = free_port()
-        env = {
-            "PATH": os.environ.get("PATH", ""),
-            "HOME": str(folder),
-            "LANG": "C.UTF-8",
-            "PYTHONUNBUFFERED": "1",
-            "ZHIXING_DATA": str(folder / "data"),
-            "ZHIXING_PORT": str(port),
-            "ZHIXING_METRICS_PORT": "0",
-            "ZHIXING_SETUP_CODE": SETUP_CODE,
-            "ZHIXING_KEY_FILE": str(folder / "key" / "master.key"),
-            **extra,
-        }
+        env = environment(folder, ZHIXING_PORT=str(port), **extra)
         site = Site(folder=folder, port=port, env=env)
         sites.append(site)
         if admin:
-            site.create_admin()
+            for part in ("data", "key"):
+                shutil.copytree(administered / part, folder / part)
         site.start()
         return site
 
@@ -155,14 +171,51 @@ def ready_site(start_site: StartSite) -> Site:
     return start_site(admin=True)
 
 
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    """A fresh Chromium."""
+class Chromium:
+    """One browser for all tests, each of which gets contexts of its own; started anew where it has died."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._address = folder, ""
+        self.process: subprocess.Popen[str] | None = None
+
+    def address(self) -> str:
+        """Where its debugging protocol is served."""
+        if self.process is None or self.process.poll() is not None:
+            command = [str(CHROMIUM), *_ARGS, f"--user-data-dir={self.folder}", "--remote-debugging-port=0"]
+            log = self.folder / "chromium.log"
+            with log.open("w") as out:
+                self.process = subprocess.Popen([*command, "--headless", "about:blank"], stdout=out, stderr=out)
+            end = time.monotonic() + START_SECONDS
+            while not (found := re.search(r"DevTools listening on (ws://\S+)", log.read_text())):
+                alive = self.process.poll() is None and time.monotonic() < end
+                assert alive, log.read_text()[-2000:]
+                time.sleep(0.05)
+            self._address = found[1]
+        return self._address
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(10)
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
     if not CHROMIUM.exists():
         pytest.skip(f"{CHROMIUM} is not installed (Debian: apt install chromium)")
+    made = Chromium(tmp_path_factory.mktemp("chromium"))
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+async def browser(chromium: Chromium) -> AsyncIterator[Browser]:
+    """Chromium; what a test opens in it is closed with the test."""
     async with async_playwright() as playwright:
-        made = await playwright.chromium.launch(executable_path=str(CHROMIUM), args=_ARGS)
+        made = await playwright.chromium.connect_over_cdp(chromium.address())
         yield made
+        for context in made.contexts:
+            await context.close()
         await made.close()
 
 
