@@ -34,6 +34,8 @@ MOST_ROWS = 64  # rows encoded together
 QUIET = 1.5  # seconds without a new row before a sitting is encoded: each new row has the rows before it made anew
 LONGEST = 15.0  # seconds that a sitting without a pause may wait; meanwhile its words are found
 NICE = 10
+RESTS = 8  # while people ask, it rests so many times as long as it worked
+LONGEST_REST = 4.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +57,14 @@ class Indexer:
     """One background task and one thread of low priority."""
 
     def __init__(
-        self, db: Database, embedder: Embedder, told: Callable[[int, dict[int, bytes]], Awaitable[None]]
+        self,
+        db: Database,
+        embedder: Embedder,
+        told: Callable[[int, dict[int, bytes]], Awaitable[None]],
+        busy: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`told` is given the packed vectors of rows of one memory once they are kept."""
-        self.db, self.embedder, self._told = db, embedder, told
+        """`told` is given the packed vectors of rows of one memory once they are kept; `busy` says when to rest."""
+        self.db, self.embedder, self._told, self._busy = db, embedder, told, busy
         self._marked: OrderedDict[tuple[int, int], tuple[float, float]] = OrderedDict()  # since when, when due
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -210,7 +216,9 @@ class Indexer:
             return
         texts = [[f"{r.speaker}: {r.text}" if r.speaker else str(r.text) for r in rows] for rows in sittings]
         loop = asyncio.get_running_loop()
+        begun = loop.time()
         made = await loop.run_in_executor(self._pool, self._passages, texts)
+        worked = loop.time() - begun
         flat = [(r, e) for rows, out in zip(sittings, made, strict=True) for r, e in zip(rows, out, strict=True)]
         kept = await self.db.write(lambda c: self._keep(c, flat), durable=False)
         stores: dict[int, dict[int, bytes]] = {}
@@ -219,6 +227,8 @@ class Indexer:
                 stores.setdefault(row.store_id, {})[row.id] = encoded.pooled
         for store, vectors in stores.items():
             await self._told(store, vectors)
+        if self._busy() and not self._hurry:  # what comes meanwhile is encoded together, once
+            await asyncio.sleep(min(LONGEST_REST, RESTS * worked))
 
     def _passages(self, texts: Sequence[Sequence[str]]) -> list[list[Encoded]]:
         try:

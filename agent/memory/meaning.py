@@ -44,10 +44,12 @@ class Meaning:
         run: Callable[..., Awaitable[Embedder | None]],
         told: Callable[[int, dict[int, bytes]], Awaitable[None]],
         changed: Callable[[], Awaitable[None]],
+        busy: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`told` hears of new vectors of the serving embedder, `changed` when another one has begun to serve."""
+        """`told` hears of new vectors of the serving embedder, `changed` when another one has begun to serve; `busy`
+        says whether people are asking now."""
         self.db, self.clock, self.background, self.folder, self._default = db, clock, background, folder, default
-        self._run, self._told, self._changed = run, told, changed
+        self._run, self._told, self._changed, self._busy = run, told, changed, busy
         self.embedder: Embedder | None = None
         self.wanted = default
         self._serving: Indexer | None = None
@@ -162,7 +164,7 @@ class Meaning:
             if self.embedder is embedder:
                 await self._told(store, vectors)
 
-        indexer = Indexer(self.db, embedder, told)
+        indexer = Indexer(self.db, embedder, told, self._busy)
         self._tasks[indexer] = self.background.spawn("memory-index", indexer.run())
         return indexer
 

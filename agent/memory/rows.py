@@ -36,11 +36,14 @@ def store_keys(scope: MemoryScope) -> list[tuple[str, str]]:
     return out
 
 
+_STORE = select(store_t.c.id).where(
+    and_(store_t.c.tenant == bindparam("t"), store_t.c.kind == bindparam("k"), store_t.c.key == bindparam("y"))
+)
+
+
 def find_store(c: Connection, tenant: str, kind: str, key: str) -> int | None:
     """The number of a memory, if there is one."""
-    found = c.execute(
-        select(store_t.c.id).where(and_(store_t.c.tenant == tenant, store_t.c.kind == kind, store_t.c.key == key))
-    ).first()
+    found = c.execute(_STORE, {"t": tenant, "k": kind, "y": key}).first()
     return None if found is None else int(found.id)
 
 
@@ -211,27 +214,30 @@ def load_pooled_of(c: Connection, ids: Sequence[int], embedder: str) -> list[tup
     return out
 
 
+_TOKENS = select(vector_t.c.memory_id, vector_t.c.tokens).where(
+    and_(vector_t.c.memory_id.in_(bindparam("ids", expanding=True)), vector_t.c.embedder == bindparam("e"))
+)
+
+
 def load_tokens(c: Connection, embedder: str, ids: Sequence[int]) -> dict[int, bytes]:
     """Packed token vectors by row."""
     out: dict[int, bytes] = {}
     for i in range(0, len(ids), PART):
-        found = c.execute(
-            select(vector_t.c.memory_id, vector_t.c.tokens).where(
-                and_(vector_t.c.memory_id.in_(ids[i : i + PART]), vector_t.c.embedder == embedder)
-            )
-        )
+        found = c.execute(_TOKENS, {"ids": ids[i : i + PART], "e": embedder})
         out |= {int(row[0]): row[1] for row in found}
     return out
+
+
+_FULL = select(memory_t).where(
+    and_(memory_t.c.tenant == bindparam("t"), memory_t.c.id.in_(bindparam("ids", expanding=True)))
+)
 
 
 def full_rows(c: Connection, tenant: str, ids: Sequence[int]) -> dict[int, Row[Any]]:
     """Whole rows by id, of one tenant."""
     out: dict[int, Row[Any]] = {}
     for i in range(0, len(ids), PART):
-        found = c.execute(
-            select(memory_t).where(and_(memory_t.c.tenant == tenant, memory_t.c.id.in_(ids[i : i + PART])))
-        )
-        out |= {int(row.id): row for row in found}
+        out |= {int(row.id): row for row in c.execute(_FULL, {"t": tenant, "ids": ids[i : i + PART]})}
     return out
 
 
@@ -259,6 +265,8 @@ def remove_rows(c: Connection, index: WordIndex, rows: Sequence[Row[Any]]) -> No
 
 def document_names(c: Connection, ids: Sequence[int]) -> dict[int, str]:
     """Names of documents."""
+    if not ids:
+        return {}
     found = c.execute(select(document_t.c.id, document_t.c.name).where(document_t.c.id.in_(ids)))
     return {row.id: row.name for row in found}
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from zoneinfo import ZoneInfo
@@ -35,16 +36,35 @@ from storage.errors import Invalid
 
 if TYPE_CHECKING:
     from agent.memory.search import Hit
+    from agent.memory.view import View
 
 T = TypeVar("T")
 
 LONGEST_QUERY = 2_000
+AT_ONCE = 3_000  # rows that are ranked within one visit to the database
+MOST_NOTED = 50_000
+ABSENT_SECONDS = 10.0
+BUSY_SEARCHES, BUSY_SECONDS = 8, 2.0
 MOST_RECALLED = 2_000
+_SMALL_TALK = re.compile(
+    r"^\W*(?:你好|您好|在吗|谢谢你?|多谢|好的?|好吧|嗯+|哦+|收到|行|可以|辛苦了|再见"
+    r"|hi|hello|hey|ok(?:ay)?|thanks?(?: you)?|bye|yes|no)\W*$",
+    re.IGNORECASE,
+)
 _HISTORY = re.compile(
     r"以前|曾经|之前|原来|过去|历史|改过|变过|一开始|最早|\b(?:used to|before|previous(?:ly)?|former(?:ly)?|history|"
     r"originally|earlier|in the past|changed?)\b",
     re.IGNORECASE,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a search found: hits, and where they were wanted the whole rows and names of documents."""
+
+    hits: list[Hit]
+    rows: dict[int, Any] = field(default_factory=dict)
+    names: dict[int, str] = field(default_factory=dict)
 
 
 class MemoryStore:
@@ -71,13 +91,17 @@ class MemoryStore:
         self.index = index or (PgWords() if db.dialect == "postgresql" else Fts5Words())
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="memory")
         self._stores: dict[tuple[str, str, str], int] = {}
+        self._absent: dict[tuple[str, str, str], float] = {}  # memories that do not exist, until when that is believed
+        self._asked: deque[float] = deque(maxlen=BUSY_SEARCHES)
         self._recalled: OrderedDict[int, tuple[int, ...]] = OrderedDict()  # memory -> ids of its last recall
         self.views = Views(db, self.thread)
         self.keeper = Keeper(db, clock, background, self.index, self.zone, self.thread, self._added)
         self.large = Large(db, background, self.index, index_dir, self.thread)
         if db.dialect == "postgresql":
             self.large.open_graph = shared_graphs(db)
-        self.meaning = Meaning(db, clock, background, index_dir, wanted, self.thread, self._embedded, self._changed)
+        self.meaning = Meaning(
+            db, clock, background, index_dir, wanted, self.thread, self._embedded, self._changed, self.busy
+        )
 
     # ---- life
 
@@ -262,13 +286,10 @@ class MemoryStore:
             now: what "last month" counts from; the clock's time where it is 0.
             session, since: turns of this session from this message id on stand in the context already.
         """
-        hits = await self.search(scope, query, limit=limit + 8, now=now)
-
-        def fn(c: Connection) -> tuple[dict[int, Any], dict[int, str]]:
-            rows = table.full_rows(c, scope.tenant, [hit.id for hit in hits])
-            return rows, table.document_names(c, sorted({r.document_id for r in rows.values() if r.document_id}))
-
-        full, names = await self.db.read(fn)
+        if _SMALL_TALK.match(query):
+            return []
+        found = await self._look(scope, query, limit + 8, now, (), full=True)
+        hits, full, names = found.hits, found.rows, found.names
         out: list[Recalled] = []
         same = " ".join(query.split()).lower()
         facts = {full[hit.id].source for hit in hits if hit.id in full and full[hit.id].kind not in ("turn", "chunk")}
@@ -323,41 +344,68 @@ class MemoryStore:
         Args:
             parts: `talk`, `documents`, `history`; by default the first two, and history where it is asked for.
         """
+        return (await self._look(scope, query, limit, now, parts, full=False)).hits
+
+    async def _look(
+        self, scope: MemoryScope, query: str, limit: int, now: int, parts: Sequence[str], *, full: bool
+    ) -> Looked:
+        """Search with as few changes of thread as it takes: each costs as much as a small memory's ranking."""
         query = query.strip()[:LONGEST_QUERY]
         if not query or limit < 1:
-            return []
+            return Looked([])
         if self.keeper.waiting:
             await self.settle()
-        embedder = self.embedder
+        embedder, now = self.embedder, now or self.clock.ms()
+        self._asked.append(self.clock.monotonic())
         parts = parts or (("talk", "documents", "history") if _HISTORY.search(query) else ("talk", "documents"))
-        stores = await self.stores_of(scope)
-        if not stores:
-            return []
-        question, vectors = await self.thread(self._ask, query, now or self.clock.ms(), embedder)
-        snapshots: list[tuple[Any, str]] = []
-        for store in stores:
+        held: list[tuple[View | tuple[int, str], str]] = []
+        for store in await self.stores_of(scope):
             for part in parts:
                 view = await self.views.get(store, part, embedder)
-                if view == "large":
-                    snapshots.append((await self.large.snapshot(store, part, question, vectors, embedder), part))
-                elif view is not None:
-                    snapshots.append((view, part))
-        if not snapshots:
-            return []
-        passes = await self.thread(_first, snapshots, question, vectors)
-        tokens: dict[int, bytes] = {}
-        if vectors is not None and vectors.tokens is not None and embedder is not None:
-            wanted = [i for one in passes for i in one.ids]
-            tokens = await self.db.read(lambda c: table.load_tokens(c, embedder.name, wanted))
-        return await self.thread(_second, passes, question, vectors, tokens, limit)
+                if view is not None:
+                    held.append(((store, part) if view == "large" else view, part))
+        if not held:
+            return Looked([])
+        meant = any(isinstance(view, tuple) or view.embedded for view, _ in held)  # are there vectors to compare with?
+        question, vectors = None, None
+        if embedder is not None and meant:
+            question, vectors = await self.thread(self._ask, query, now, embedder)
+        asked = question or read_question(query, now, self.zone)
+        seen: list[tuple[Any, str]] = [
+            (await self.large.snapshot(*view, asked, vectors, embedder) if isinstance(view, tuple) else view, part)
+            for view, part in held
+        ]
 
-    def _ask(self, query: str, now: int, embedder: Embedder | None) -> tuple[Question, QueryVectors | None]:
-        return read_question(query, now, self.zone), None if embedder is None else embedder.query(query)
+        def ranked(c: Connection, passes: Any) -> Looked:
+            tokens: dict[int, bytes] = {}
+            if vectors is not None and vectors.tokens is not None and embedder is not None:
+                tokens = table.load_tokens(c, embedder.name, [i for one in passes for i in one.ids])
+            hits = _second(passes, asked, vectors, tokens, limit)
+            if not full:
+                return Looked(hits)
+            rows = table.full_rows(c, scope.tenant, [hit.id for hit in hits])
+            documents = sorted({r.document_id for r in rows.values() if r.document_id})
+            return Looked(hits, rows, table.document_names(c, documents))
+
+        if sum(view.size for view, _ in seen) <= AT_ONCE:
+            return await self.db.read(lambda c: ranked(c, _first(seen, asked, vectors)))
+        passes = await self.thread(_first, seen, asked, vectors)  # readers of the database are few
+        return await self.db.read(lambda c: ranked(c, passes))
+
+    def _ask(self, query: str, now: int, embedder: Embedder) -> tuple[Question, QueryVectors]:
+        return read_question(query, now, self.zone), embedder.query(query)
+
+    def busy(self) -> bool:
+        """True while people ask: what can wait should."""
+        asked = self._asked
+        return len(asked) == asked.maxlen and self.clock.monotonic() - asked[0] < BUSY_SECONDS
 
     async def stores_of(self, scope: MemoryScope) -> list[int]:
         """Numbers of the memories that a scope may see, as far as they exist; its own first if it exists."""
         keys = table.store_keys(scope)
-        missing = [k for k in keys if (scope.tenant, *k) not in self._stores]
+        now = self.clock.monotonic()
+        unknown = [k for k in keys if (scope.tenant, *k) not in self._stores]
+        missing = [k for k in unknown if now >= self._absent.get((scope.tenant, *k), now)]
         if missing:
 
             def fn(c: Connection) -> dict[tuple[str, str], int | None]:
@@ -366,6 +414,10 @@ class MemoryStore:
             for k, number in (await self.db.read(fn)).items():
                 if number is not None:
                     self._note_store(scope.tenant, *k, number)
+                else:  # noted for a while: another process may make it
+                    if len(self._absent) > MOST_NOTED:
+                        self._absent.clear()
+                    self._absent[(scope.tenant, *k)] = now + ABSENT_SECONDS
         return [self._stores[(scope.tenant, *k)] for k in keys if (scope.tenant, *k) in self._stores]
 
     async def own_store(self, scope: MemoryScope) -> int | None:
@@ -374,8 +426,9 @@ class MemoryStore:
         return self._stores.get((scope.tenant, *table.store_keys(scope)[0]))
 
     def _note_store(self, tenant: str, kind: str, key: str, number: int) -> None:
-        if len(self._stores) > 50_000:
+        if len(self._stores) > MOST_NOTED:
             self._stores.clear()
+        self._absent.pop((tenant, kind, key), None)
         self._stores[(tenant, kind, key)] = number
 
     # ---- forgetting

@@ -122,6 +122,11 @@ class View:
     def size(self) -> int:
         return len(self._at)
 
+    @property
+    def embedded(self) -> bool:
+        """True if any row has its vector."""
+        return self._pooled is not None
+
     def holds(self, row_id: int) -> bool:
         """True if the row is in the view."""
         return row_id in self._at

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 PARTS = ("talk", "documents", "history")
 MOST_IN_MEMORY = 40_000  # rows of all views; 1.8 KB each
 EACH = 50  # what an empty view counts
+COUNT_AFTER = 500  # rows added to views before they are counted again
 
 
 def part_of(row: NewRow) -> str:
@@ -46,6 +47,7 @@ class Views:
         """`run` runs a function in one of the search's threads."""
         self.db, self._run = db, run
         self._held: OrderedDict[tuple[int, str], View] = OrderedDict()
+        self._adding = 0  # rows added since the views were last counted
         self._large: set[tuple[int, str]] = set()
         self._changed: dict[int, int] = {}  # memory -> how often it has changed since the start
 
@@ -56,6 +58,7 @@ class Views:
         if held is None and (large or await self.db.read(lambda c: table.count_rows(c, store, part)) > LARGE):
             self._large.add((store, part))
             return "large"
+        fresh = held is None
         while held is None:
             before = self._changed.get(store, 0)
             loaded, pooled = await self.db.read(lambda c: _load(c, store, part, embedder))
@@ -64,9 +67,16 @@ class Views:
                 held = None
         self._held[(store, part)] = held
         self._held.move_to_end((store, part))
-        while len(self._held) > 1 and sum(view.size + EACH for view in self._held.values()) > MOST_IN_MEMORY:
-            self._held.popitem(last=False)
+        if fresh or self._adding > COUNT_AFTER:
+            self._bound()
         return held if held.size else None
+
+    def _bound(self) -> None:
+        """Let the least used go, so that all together stay small."""
+        self._adding = 0
+        size = sum(view.size + EACH for view in self._held.values())
+        while len(self._held) > 1 and size > MOST_IN_MEMORY:
+            size -= self._held.popitem(last=False)[1].size + EACH
 
     async def add(self, store: int, added: Sequence[Added]) -> None:
         """Show new rows to the views that are held. What they replace leaves them."""
@@ -78,6 +88,7 @@ class Views:
             view = self._held.get((store, part))
             fresh = [Kept(one) for one in added if one.fresh and part_of(one.row) == part]
             if view is not None and fresh:
+                self._adding += len(fresh)
                 await self._run(view.add, fresh)
                 if view.size > LARGE + LARGE // 10:
                     self._held.pop((store, part), None)
