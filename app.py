@@ -48,7 +48,7 @@ def announce(house: House, code: str) -> None:
     address = f"{scheme}://{host}:{house.port}"
     lines = ["", f"  知行 Zhixing {VERSION}", f"  打开 / Open:  {address}"]
     if code:
-        lines.append(f"  一次性验证码 / One-time setup code:  {code}")
+        lines.append(f"  一次性设置码 / One-time setup code:  {code}")
     print("\n".join([*lines, ""]), flush=True)
 
 
