@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Protocol
 
 from nicegui import Client, app, ui
@@ -54,6 +55,8 @@ class Panel:
         self.words = words
         self.settings = settings
         self.assets = assets or Assets(ROOT / "assets")
+        # asks again who it is, then does the act once more; set by pages.proof
+        self.ask_again: Callable[[Visitor, Callable[..., Awaitable[None]]], Awaitable[None]] | None = None
         app.on_page_exception(self._broken)
 
     def enter(self) -> Visitor:
@@ -199,7 +202,11 @@ class Panel:
                 if refused is None or not refused(error):
                     self.tell(v, error)
             except AppError as error:
-                self.tell(v, error)
+                if error.code == "step_up.needed" and self.ask_again is not None:
+                    with v.client:
+                        await self.ask_again(v, partial(run, *event))
+                else:
+                    self.tell(v, error)
             except Exception:
                 reference = secrets.token_hex(4)
                 log.exception("page action failed, reference %s", reference)

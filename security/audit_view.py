@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, and_, select
+from sqlalchemy import Connection, and_, func, select
 
 from storage.anchor import Anchor
 from storage.audit import Audit, ChainResult, audit_t
@@ -15,6 +15,7 @@ from storage.principal import Principal
 
 MOST_PAGE = 200
 Names = list[str]
+Pairs = list[tuple[str, str]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,15 +90,17 @@ class AuditActions:
         found = self.audit.verify(c)
         return found if self.anchor is None else replace(found, anchor=self.anchor.check(c).state)
 
-    async def known(self, who: Principal) -> tuple[Names, Names]:
-        """What can be chosen from: nouns of the acts, and ids of those who acted."""
+    async def known(self, who: Principal) -> tuple[Names, Pairs]:
+        """What can be chosen from: nouns of the acts; id and last name of those who acted."""
         who.require("audit.view")
 
-        def fn(c: Connection) -> tuple[Names, Names]:
+        def fn(c: Connection) -> tuple[Names, Pairs]:
             mine = audit_t.c.tenant == who.tenant
             actions = c.execute(select(audit_t.c.action).where(mine).distinct().limit(500)).scalars()
-            people = c.execute(select(audit_t.c.who).where(mine).distinct().limit(500)).scalars()
-            return sorted({action.partition(".")[0] for action in actions}), sorted(people)
+            newest = select(func.max(audit_t.c.id)).where(mine).group_by(audit_t.c.who).limit(500)
+            people = c.execute(select(audit_t.c.who, audit_t.c.who_name).where(audit_t.c.id.in_(newest)))
+            pairs = [(row.who, row.who_name or row.who) for row in people]
+            return sorted({action.partition(".")[0] for action in actions}), sorted(pairs, key=lambda pair: pair[1])
 
         return await self.db.read(fn)
 

@@ -24,6 +24,10 @@ class Dialog:
         """Close it; it leaves the page."""
         _ = self._box.close()
 
+    def stay(self) -> None:
+        """Neither `Esc` nor a press beside it closes it: what it shows is shown only once."""
+        _ = self._box.props("persistent")
+
     def cancel(self, v: Visitor) -> None:
         """A button here that closes it."""
         tag("button", v.t("frame.cancel"), "btn", type="button").on("click", self.close)

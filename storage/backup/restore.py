@@ -18,6 +18,7 @@ from pathlib import Path
 from sqlalchemy import text
 
 from storage import migrate
+from storage.anchor import anchor_files
 from storage.audit import Audit, audit_key
 from storage.backup.archive import read_archive, sync
 from storage.backup.manifest import DATABASE, KEY, Manifest
@@ -26,6 +27,7 @@ from storage.backup.snapshot import look_whole
 from storage.clock import Clock
 from storage.database import sqlite_engine
 from storage.errors import AppError, Conflict, Invalid, Unavailable
+from storage.settings import Settings
 from storage.vault import Vault
 
 WORK = ".restoring"
@@ -88,6 +90,8 @@ def restore(
             raise Unavailable("restore.disk", folder=str(folder), reason=error.strerror or "") from error
         raise
     reached("restore.marked")
+    for path in anchor_files(Settings(data=folder, key_file=key_file)):
+        path.unlink(missing_ok=True)  # of a log that stood here before: it does not fit the past
     finish(folder, reached=reached)
     return Restored(manifest=manifest, paused=paused)
 

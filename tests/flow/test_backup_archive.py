@@ -59,6 +59,8 @@ def settings(tmp_path: Path, clock: ManualClock) -> Settings:
             insert(session_t).values(id="s", tenant=TENANT, role="owner", created_at=1, seen_at=1, expires_at=MANY)
         )
         c.execute(insert(job_t).values(tenant=TENANT, key="k", lane="l", kind="message", status="todo", created_at=1))
+        c.execute(text("CREATE VIRTUAL TABLE words USING fts5(text, content='')"))
+        c.execute(text("INSERT INTO words (rowid, text) VALUES (1, 'hello there')"))
     engine.dispose()
     for name, content in {
         "files/main/报告 2026 终稿.txt": "你好" * 5000,
