@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, and_, delete, func, or_, select, update
 from agent.schedules.planning import BACK, Plan, plan
 from agent.schedules.rows import OPEN, Entered, RunRows, rule_of, run_t, running, schedule_t, workdays
 from agent.schedules.settling import Settling
+from agent.schedules.standing import allowed
 from agent.schedules.workdays import Workdays
 from storage.clock import Clock
 from storage.database import Database
@@ -83,8 +84,8 @@ class Ticker:
                 schedule_t.c.paused_at.is_(None),
             )
             done = c.execute(update(schedule_t).where(same).values(cursor=made.cursor, next_at=made.next_at))
-            if done.rowcount != 1:
-                return []
+            if done.rowcount != 1 or not allowed(c, row, self.clock.ms()):
+                return []  # a command that waits for an admin lets its times pass
             entered = [self.runs.enter(c, row, entry) for entry in made.entries]
             return [run for run in entered if run is not None]
 
