@@ -91,6 +91,7 @@ def completions_router(
     )
     async def complete(request: Request, who: Caller, body: ChatRequest, key: IdempotencyKey = "") -> Response:
         """An answer of the agent, whole or as a stream. Right: chat.use."""
+        who.require("chat.use")
         said = [_said(message) for message in body.messages]
         wanted = "" if body.model in ("", OURS) else body.model
         if wanted and wanted not in {choice.ref for choice in await models.choices(who)}:

@@ -120,6 +120,11 @@ class Problems:
     async def routing(self, request: Request, error: Exception) -> Response:
         """No such path, or not this method."""
         status = error.status_code if isinstance(error, HTTPException) else 404
+        if status == 400:  # a body that no parser could read
+            message = self.words.say(language(request), "api.field.json", field="body")
+            return self.response(
+                request, Invalid("api.input"), [FieldProblem(field="body", code="field.json", message=message)]
+            )
         answer = self.response(request, NoRoute(status))
         headers: Mapping[str, str] = (error.headers if isinstance(error, HTTPException) else None) or {}
         answer.headers.update(headers)
