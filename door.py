@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from agent.attachments import Attachments
+from agent.open_tasks import OpenTasks
 from house import House
 from routes.hot import Hot
 from security.throttle import Throttle
@@ -31,6 +32,7 @@ def panel_app(house: House, announce: Callable[[str], None]) -> Any:
         bots,
         chat,
         events,
+        figures,
         health,
         hooks,
         logs,
@@ -44,6 +46,7 @@ def panel_app(house: House, announce: Callable[[str], None]) -> Any:
     )
     from pages import setup as setup_page
     from pages.frame import Panel
+    from pages.health_needs import health_needs
     from pages.health_watch import Watch
     from pages.needs import bot_needs, file_needs, model_needs
     from routes.api.application import Uses, api_app
@@ -63,6 +66,8 @@ def panel_app(house: House, announce: Callable[[str], None]) -> Any:
     overview.mount(
         panel,
         house.trace,
+        house.figures,
+        health_needs(house.health, house.checks),
         model_needs(house.models),
         approvals.approval_needs(house.acting.decisions),
         bot_needs(house.bot_actions),
@@ -83,7 +88,8 @@ def panel_app(house: House, announce: Callable[[str], None]) -> Any:
     watch = Watch(token=house.scrape_token, bundles=house.bundles, ports=house.ports)
     health.mount(panel, house.health, house.symptoms, watch)
     logs.mount(panel, house.logbook)
-    activity.mount(panel, house.trace)
+    activity.mount(panel, house.trace, OpenTasks(db=house.db))
+    figures.mount(panel, house.figures, house.trace.overview)
     bots.mount(panel, house.bot_actions)
     botlog.mount(panel, house.told.log, house.bot_actions)
     events.mount(panel, house.told.actions)

@@ -14,7 +14,7 @@ from agent.models.breaker import Breaker
 from agent.models.provider_view import ProviderRow
 from agent.models.trial import TestResult
 from agent.models.usage import RESERVED, usage_t
-from security.health.row import Found, HealthTest, bad, good, off, unknown, warn
+from security.health.row import Found, HealthTest, good, off, unknown, warn
 from security.health.site import Remote
 from storage.clock import Clock
 from storage.database import Database
@@ -58,7 +58,7 @@ class AgentHealth:
     async def _any(self) -> Sequence[Found]:
         rows = [row for row in await self.models.list(SYSTEM) if row.draft.enabled]
         if not rows:
-            return [bad("none", to="/models?add=1")]
+            return [warn("none", to="/models?add=1")]
         real = [row.name for row in rows if row.type != "demo"]
         if not real:
             return [warn("demo", to="/models?add=1")]

@@ -129,10 +129,15 @@ class TraceActions:
         limit: int = 50,
         before: int | None = None,
         status: str = "",
+        delivery: str = "",
         bot: str = "",
         search: str = "",
     ) -> list[JobRow]:
-        """Tasks, newest first; `before` is the id of the last one seen. Right: trace.view."""
+        """Tasks, newest first; `before` is the id of the last one seen. Right: trace.view.
+
+        Args:
+            delivery: only tasks with a delivery in this state: `failed`, `unknown`, `pending`.
+        """
         who.require("trace.view")
         query = (
             select(job_t).where(job_t.c.tenant == who.tenant).order_by(job_t.c.id.desc()).limit(min(limit, MOST_PAGE))
@@ -143,6 +148,12 @@ class TraceActions:
             query = query.where(job_t.c.status.in_(OPEN))
         elif status:
             query = query.where(job_t.c.status == status)
+        if delivery:
+            states = ("pending", "sending") if delivery == "pending" else (delivery,)
+            sent = select(delivery_t.c.job_id).where(
+                and_(delivery_t.c.tenant == who.tenant, delivery_t.c.status.in_(states))
+            )
+            query = query.where(job_t.c.id.in_(sent))
         if bot:
             query = query.where(job_t.c.bot == bot)
         if search.strip():

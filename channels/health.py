@@ -100,7 +100,10 @@ class BotHealth:
             except AppError as error:
                 found.append(Found(status="fail", code=error.code, params=error.params, subject=row.name, to="/bots"))
                 continue
-            found += [_found(row.name, result) for result in results]
+            broken = any(result.status == "fail" for result in results)
+            # steps behind a failed one were not tried: they would only repeat it
+            kept = [result for result in results if not (broken and result.status == "unknown")]
+            found += [_found(row.name, result) for result in kept]
         return found or [off("none")]
 
     async def _callback(self) -> Sequence[Found]:

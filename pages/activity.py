@@ -7,8 +7,11 @@ from urllib.parse import urlencode
 
 from nicegui import events, ui
 
+from agent.open_tasks import OpenTasks
 from agent.trace import TraceActions
+from pages.activity_now import Now
 from pages.activity_table import ActivityTable, row_view
+from pages.figures import activity_views
 from pages.frame import Panel
 from pages.parts.button import button, link
 from pages.parts.markup import Markup, box, span, tag
@@ -18,6 +21,7 @@ from storage.errors import AppError, Invalid
 
 SECONDS = 2.0
 PAGE = 40
+DELIVERIES = ("", "failed", "unknown", "pending")
 STATUSES = ("", "open", "waiting", "done", "failed", "refused", "cancelled")
 _VALUE = "(e) => emit(e.target.value)"
 
@@ -27,6 +31,7 @@ class Filter:
     """What is listed; stands in the address, so that it can be pasted to a colleague."""
 
     status: str = ""
+    delivery: str = ""
     bot: str = ""
     search: str = ""
     before: int | None = None
@@ -34,37 +39,53 @@ class Filter:
     @property
     def address(self) -> str:
         """The page's address with what is not the default."""
-        found = {"status": self.status, "bot": self.bot, "q": self.search, "before": self.before or ""}
+        found = {
+            "status": self.status,
+            "delivery": self.delivery,
+            "bot": self.bot,
+            "q": self.search,
+            "before": self.before or "",
+        }
         query = urlencode({name: value for name, value in found.items() if value})
         return f"/activity?{query}" if query else "/activity"
 
 
-def read_filter(status: str, bot: str, q: str, before: str) -> Filter:
+def read_filter(status: str, bot: str, q: str, before: str, delivery: str = "") -> Filter:
     """From an address; what is not understood is left out."""
     number = int(before) if before.isdecimal() and len(before) < 19 else None
-    return Filter(status=status if status in STATUSES else "", bot=bot[:80], search=q[:100], before=number)
+    return Filter(
+        status=status if status in STATUSES else "",
+        delivery=delivery if delivery in DELIVERIES else "",
+        bot=bot[:80],
+        search=q[:100],
+        before=number,
+    )
 
 
-def mount(panel: Panel, trace: TraceActions) -> None:
+def mount(panel: Panel, trace: TraceActions, tasks: OpenTasks) -> None:
     """Register /activity. Called once by app.py with what the page uses."""
 
     @ui.page("/activity")
-    async def page(status: str = "", bot: str = "", q: str = "", before: str = "") -> None:
+    async def page(status: str = "", bot: str = "", q: str = "", before: str = "", delivery: str = "") -> None:
         v = panel.enter()
-        with panel.frame(v, "activity.title", place="/activity", css=("trace.css",)) as frame:
+        with panel.frame(v, "activity.title", place="/activity", css=("trace.css", "operations.css")) as frame:
             if not panel.may(v, "trace.view"):
                 return
             with frame.actions:
                 state = span("", "small muted", role="status")
-            shown = ActivityPage(panel, v, trace, read_filter(status, bot, q, before), state)
+            activity_views(v, "/activity")
+            shown = ActivityPage(panel, v, trace, tasks, read_filter(status, bot, q, before, delivery), state)
             await shown.build()
 
 
 class ActivityPage:
     """One open list. The newest page is read again every two seconds; older ones stand still."""
 
-    def __init__(self, panel: Panel, v: Visitor, trace: TraceActions, chosen: Filter, state: Markup) -> None:
+    def __init__(
+        self, panel: Panel, v: Visitor, trace: TraceActions, tasks: OpenTasks, chosen: Filter, state: Markup
+    ) -> None:
         self.panel, self.v, self.trace, self.chosen, self.state = panel, v, trace, chosen, state
+        self.tasks = tasks
         self.bots: list[str] = [chosen.bot] if chosen.bot else []
         self.table: ActivityTable | None = None
         self._rows: list[dict[str, object]] | None = None
@@ -72,6 +93,7 @@ class ActivityPage:
     async def build(self) -> None:
         """The filters, then the list."""
         v, act = self.v, self.panel.act
+        self.now = Now(self.panel, v, self.tasks, self.stop)
         with box("bar filters"):
             self.status = tag("select", "", "input", aria_label=v.t("activity.status"), data_testid="activity-status")
             with self.status:
@@ -80,6 +102,12 @@ class ActivityPage:
                     text = v.t(key) if v.words.has(v.lang, key) else v.t(f"task.state.{name}")
                     tag("option", text, value=name).attr(selected=True if name == self.chosen.status else None)
             self.status.on("change", act(v, self.pick, "status"), js_handler=_VALUE)
+            self.sent = tag("select", "", "input", aria_label=v.t("activity.delivery"), data_testid="activity-delivery")
+            with self.sent:
+                for name in DELIVERIES:
+                    text = v.t(f"delivery.state.{name}" if name else "activity.delivery.all")
+                    tag("option", text, value=name).attr(selected=True if name == self.chosen.delivery else None)
+            self.sent.on("change", act(v, self.pick, "delivery"), js_handler=_VALUE)
             self.bot = tag("select", "", "input", aria_label=v.t("activity.bot"), data_testid="activity-bot")
             self.bot.on("change", act(v, self.pick, "bot"), js_handler=_VALUE)
             with box("grow", data_search=True):
@@ -95,7 +123,7 @@ class ActivityPage:
         """Another filter; the list begins at its newest again."""
         if not isinstance(event.args, str) or len(event.args) > 100:
             raise Invalid("chat.event", field=what)
-        if what == "status" and event.args not in STATUSES:
+        if event.args not in {"status": STATUSES, "delivery": DELIVERIES}.get(what, (event.args,)):
             raise Invalid("chat.event", field=what)
         await self.go(replace(self.chosen, before=None, **{what: event.args}))
 
@@ -107,7 +135,10 @@ class ActivityPage:
 
     async def tick(self) -> None:
         """Read the newest page again."""
-        if self.chosen.before is None and self.panel.gate.alive(self.v.who):
+        if not self.panel.gate.alive(self.v.who):
+            return
+        await self.now.look()
+        if self.chosen.before is None:
             await self.look()
 
     async def look(self) -> None:
@@ -119,6 +150,7 @@ class ActivityPage:
                 limit=PAGE,
                 before=chosen.before,
                 status=chosen.status,
+                delivery=chosen.delivery,
                 bot=chosen.bot,
                 search=chosen.search,
             )
@@ -165,7 +197,7 @@ class ActivityPage:
 
     async def reset(self) -> None:
         """No filter."""
-        for made, value in ((self.status, ""), (self.bot, ""), (self.search, "")):
+        for made, value in ((self.status, ""), (self.sent, ""), (self.bot, ""), (self.search, "")):
             made.attr(value=value)
         await self.go(Filter())
 
@@ -201,6 +233,11 @@ class ActivityPage:
         """Stop a task of the list."""
         if isinstance(event.args, bool) or not isinstance(event.args, int) or not 0 < event.args < 2**62:
             raise Invalid("chat.event", field="id")
-        done = await self.trace.cancel(self.v.who, event.args)
+        await self.stop(event.args)
+
+    async def stop(self, number: int) -> None:
+        """End a task; its sender is told."""
+        done = await self.trace.cancel(self.v.who, number)
         self.panel.say(self.v, self.v.t("activity.cancelled" if done else "activity.ended"))
+        await self.now.look()
         await self.look()

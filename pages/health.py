@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nicegui import ui
+from nicegui import Client, ui
 
 from agent.symptoms.actions import SymptomActions
 from pages.frame import Panel
@@ -22,6 +22,7 @@ SECONDS = 0.6
 IDLE_SECONDS = 10.0
 STATE = {"pass": "ok", "warn": "warn", "fail": "bad", "unknown": "unknown", "off": "off"}
 QUIET = ("pass", "off")
+LOUD = ("fail", "warn", "unknown", "pass")
 
 
 def mount(panel: Panel, health: HealthActions, symptoms: SymptomActions, watch: Watch) -> None:
@@ -38,8 +39,9 @@ def mount(panel: Panel, health: HealthActions, symptoms: SymptomActions, watch: 
                 shown.pressed = button(
                     v.t("healthpage.run"), panel.act(v, shown.begin), "pri", data_testid="health-run"
                 )
-            await shown.build()
+            shown.begin_with()
             await Symptoms(panel, v, symptoms).build(symptom)
+            await shown.build()
             with box("grid2 halves"):
                 watch.build(panel, v)
 
@@ -52,9 +54,12 @@ class HealthPage:
         self.pressed = tag("span")
         self._seen: object = None
 
-    async def build(self) -> None:
-        """The verdict, then a card a group."""
+    def begin_with(self) -> None:
+        """The place of the verdict, above all else."""
         self.head = box("", role="status", aria_live="polite")
+
+    async def build(self) -> None:
+        """A card a group, the worst first."""
         self.place = box("layers health")
         await self.look()
         ui.timer(SECONDS, self.tick)
@@ -98,8 +103,9 @@ class HealthPage:
         if fresh:
             self.place.clear()
             with self.place:
-                for group in GROUPS:
-                    self._group(group, [row for row in rows if row.group == group])
+                groups = {group: [row for row in rows if row.group == group] for group in GROUPS}
+                for group in sorted(groups, key=lambda name: LOUD.index(_worst(groups[name]))):
+                    self._group(group, groups[group])
 
     def _progress(self, progress: Progress) -> None:
         v = self.v
@@ -140,18 +146,15 @@ class HealthPage:
         loud, quiet = [r for r in rows if r.status not in QUIET], [r for r in rows if r.status in QUIET]
         with box("card", data_group=group):
             with tag("h2", v.t(f"health.group.{group}")):
-                worst = next((s for s in ("fail", "warn", "unknown") if any(r.status == s for r in rows)), "pass")
+                worst = _worst(rows)
                 badge(v, STATE[worst], v.t(f"healthpage.{worst}"))
             for row in loud:
                 self._row(row)
-            if quiet and loud:
+            if quiet:
                 with tag("details", "", "quiet-rows"):
                     tag("summary", v.t("healthpage.fine", n=len(quiet)))
                     for row in quiet:
                         self._row(row)
-            else:
-                for row in quiet:
-                    self._row(row)
 
     def _row(self, row: HealthRow) -> None:
         v, act = self.v, self.panel.act
@@ -165,12 +168,13 @@ class HealthPage:
                 if remedy:
                     box("small wrap", remedy)
                 fixes = row.fixable and v.who.may("server.manage")
-                if fixes or (row.to and row.status not in QUIET):
+                leads = row.to and row.status not in QUIET and row.to.partition("?")[0] in Client.page_routes.values()
+                if fixes or leads:
                     with box("bar acts"):
                         if fixes:
                             label = f"{v.t('healthpage.fix')}: {name}"
                             button(v.t("healthpage.fix"), act(v, self.fix, row), "small pri", aria_label=label)
-                        if row.to:
+                        if leads:
                             link(v.t("healthpage.go"), row.to, "small").attr(
                                 aria_label=f"{v.t('healthpage.go')}: {name}"
                             )
@@ -180,3 +184,7 @@ class HealthPage:
                     moment(v, row.at)
                 label = f"{v.t('healthpage.again')}: {name}"
                 button("", act(v, self.again, row.id), "small quiet ic ic-refresh", aria_label=label)
+
+
+def _worst(rows: Sequence[HealthRow]) -> str:
+    return next((status for status in LOUD if any(row.status == status for row in rows)), "pass")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from nicegui import ui
 
+from agent.figures import FigureActions, Figures
 from agent.trace import JobRow, OverviewView, TraceActions
 from pages.frame import Panel
 from pages.parts.badge import badge, duration, moment
@@ -39,7 +40,9 @@ Needs = Callable[[Principal], Awaitable[list[Need]]]
 """A part of the house that knows of things that need a person; `what` and the rest are catalogue keys' texts."""
 
 
-def mount(panel: Panel, trace: TraceActions, *sources: Callable[[Visitor], Awaitable[list[Need]]]) -> None:
+def mount(
+    panel: Panel, trace: TraceActions, figures: FigureActions, *sources: Callable[[Visitor], Awaitable[list[Need]]]
+) -> None:
     """Register `/`. `sources` add to what needs a person: bots, models, checks."""
 
     @ui.page("/")
@@ -53,12 +56,14 @@ def mount(panel: Panel, trace: TraceActions, *sources: Callable[[Visitor], Await
                 with tag("button", "", "btn quiet small hide-phone", type="button", data_palette=True):
                     tag("kbd", "/")
                     span(v.t("frame.find"))
+                link(v.t("overview.charts"), "/activity/figures")
                 if v.who.may("bot.manage"):
                     link(v.t("overview.add_bot"), "/bots?add=1")
             content = box("stack")
 
             async def show() -> None:
                 view = await trace.overview(v.who)
+                day = await figures.figures(v.who)
                 rows = await trace.recent(v.who, limit=RECENT)
                 needs = _from_deliveries(v, view)
                 for source in sources:
@@ -68,7 +73,7 @@ def mount(panel: Panel, trace: TraceActions, *sources: Callable[[Visitor], Await
                 content.clear()
                 with content:
                     _verdict(v, needs)
-                    _figures(v, view)
+                    _figures(v, view, day)
                     _needs(v, needs)
                     _recent(v, rows)
 
@@ -113,21 +118,21 @@ def _verdict(v: Visitor, needs: list[Need]) -> None:
         tag("b", text)
 
 
-def _figures(v: Visitor, view: OverviewView) -> None:
-    hours = {hour: (count, bad) for hour, count, bad in view.by_hour}
-    counts = [float(hours.get(hour, (0, 0))[0]) for hour in range(24)]
+def _figures(v: Visitor, view: OverviewView, day: Figures) -> None:
+    counts = [float(slot.done + slot.failed) for slot in day.slots]
+    shares = [100 * slot.done / (slot.done + slot.failed) for slot in day.slots if slot.done + slot.failed]
+    own_line = [float(slot.own_mean) for slot in day.slots if slot.own_mean is not None]
     with box("grid4"):
-        if view.success is None:
+        if day.success is None:
             figure(v.t("overview.success"), "–", "", v.t("overview.none_yet"))
         else:
-            figure(
-                v.t("overview.success"),
-                f"{100 * view.success:.1f}",
-                "%",
-                v.t("overview.success.goal", n=view.done + view.failed),
-            )
-        own = duration(round(view.own_ms)).split(" ") if view.own_ms is not None else ["–", ""]
-        figure(v.t("overview.own"), own[0], own[1], v.t("overview.own.goal"))
+            text = v.t("overview.success.goal", n=day.done + day.failed)
+            figure(v.t("overview.success"), f"{100 * day.success:.1f}", "%", text, shares)
+        own = duration(day.own_mean).split(" ") if day.own_mean is not None else ["–", ""]
+        goal = v.t("overview.own.goal")
+        if day.own_p95 is not None:
+            goal = v.t("overview.own.tail", p95=duration(day.own_p95))
+        figure(v.t("overview.own"), own[0], own[1], goal, own_line)
         figure(v.t("overview.backlog"), str(view.backlog), "", v.t("overview.backlog.goal"))
         figure(
             v.t("overview.tasks"),

@@ -84,7 +84,7 @@ async def _backup(facts: Facts) -> Sequence[Found]:
         return [unknown("not_here")]
     found = await facts.backup()
     if found is None:
-        return [bad("none", to="/backup")]
+        return [warn("none", to="/backup")]
     hours = round((facts.clock.ms() - found.at) / 3_600_000)
     if facts.clock.ms() - found.at > OLD_BACKUP_MS:
         return [bad("old", to="/backup", hours=hours)]
