@@ -103,7 +103,7 @@ class ScheduleHandler:
                 async with asyncio.timeout(row.timeout):
                     result = await self._do(work, loaded)
             except TimeoutError:
-                raise Unavailable("schedule.time", seconds=row.timeout) from None
+                raise Unavailable("schedule.timeout", seconds=row.timeout) from None
         except Lost:
             raise
         except Interrupted as cut:

@@ -25,7 +25,8 @@ _OFF = re.compile(r"(?:每个?|逢|所有)?(?:法定)?(?:节假日|假日|休息
 _WORK = re.compile(r"(?:每个?|逢|所有)?(?:法定)?(?:工作日|上班日)")
 _WEEKEND = re.compile(r"(?:每个?|逢)?(?:周末|双休日?)")
 _W = r"(?:周|星期|礼拜)"
-_WEEK = re.compile(rf"(每个?|逢)?{_W}([1-7日天](?:\s*(?:、|,|和|及|与|{_SPAN})?\s*{_W}?[1-7日天])*)")
+_ONE_DAY = r"(?:[1-7](?![\d:点时])|[日天])"
+_WEEK = re.compile(rf"(每个?|逢)?{_W}({_ONE_DAY}(?:(?:、|,|和|及|与|{_SPAN})?{_W}?{_ONE_DAY})*)")
 _EVERY_WEEK = re.compile(rf"每个?{_W}(?=[1-7日天])|每个?{_W}")
 _NEXT = re.compile(rf"(下个?|本|这个?){_W}([1-7日天])")
 _NTH_WORK = re.compile(r"(倒数)?(?:第|头)(\d{1,2})个?(?:工作日|上班日)|(最后1?个?|首个)(?:工作日|上班日)")
@@ -51,10 +52,11 @@ def numerals(text: str) -> str:
 
     def value(found: re.Match[str]) -> str:
         word = found[0]
+        apart = " " if text[found.end() : found.end() + 1].isdigit() else ""  # 周一9点 is not 周19点
         if "十" not in word:
-            return str(_DIGITS[word])
+            return f"{_DIGITS[word]}{apart}"
         tens, _, ones = word.partition("十")
-        return str((_DIGITS[tens] if tens else 1) * 10 + (_DIGITS[ones] if ones else 0))
+        return f"{(_DIGITS[tens] if tens else 1) * 10 + (_DIGITS[ones] if ones else 0)}{apart}"
 
     return _NUMERAL.sub(value, text)
 
@@ -62,7 +64,7 @@ def numerals(text: str) -> str:
 def read_chinese(plain: str, now: datetime) -> tuple[Found, str]:
     """What was found, and what is left over."""
     text, found = Text(numerals(plain.replace("半个小时", "30分钟").replace("半小时", "30分钟"))), Found()
-    text.left = re.sub(r"\s+", " ", text.left)
+    text.left = re.sub(r"(?<!\d)\s+|\s+(?!\d)", "", text.left)
     if again := text.take(_SOON):
         soon(found, now, int(again[1]), {"分钟": "minute", "天": "day"}.get(again[2], "hour"))
     _dates(text, found, now)
