@@ -391,6 +391,7 @@ class House:
             spending=self.spending,
             bots=self.bots,
         )
+        self.schedules.clockwork.late = self.metrics.schedule_lateness.observe
         Lookups(
             db=self.db,
             clock=self.clock,

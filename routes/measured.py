@@ -38,6 +38,9 @@ def measure(
         took = max(0, now - job.received_at) / 1000
         metrics.tasks.labels(metrics.bot(job.bot), kind, ending.status).inc()
         metrics.task_seconds.labels(kind).observe(took)
+        metrics.queue_seconds.observe(max(0, work.begun_at - job.received_at) / 1000)
+        if job.kind == "schedule":
+            metrics.schedule_runs.labels(metrics.schedule(job.title), ending.status).inc()
         if ending.status == "done":
             metrics.own_seconds.labels(kind).observe(max(0.0, took - work.outside_ms / 1000))
 

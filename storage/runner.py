@@ -36,7 +36,7 @@ class Waits(Exception):
 class Work:
     """A claimed job, as its handler sees it: the job and its recorded steps.
 
-    `outside_ms` is the time that this attempt spent in models and tools.
+    `outside_ms` is the time that this attempt, which began at `begun_at`, spent in models and tools.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Work:
         self.ledger, self.live, self.job, self._on_wait = ledger, live, job, on_wait
         self._recorded = {step.n: step for step in job.steps}
         self._n = 0
-        self.outside_ms = 0
+        self.outside_ms, self.begun_at = 0, ledger.clock.ms()
         self.on_step: Sequence[StepListener] = ()
 
     @property
