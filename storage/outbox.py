@@ -11,7 +11,11 @@ from storage.envelope import Outgoing
 from storage.ledger import DeliveryView, Ledger, delivery_t
 
 OPEN = ("pending", "sending")
-_SENDING = update(delivery_t).where(delivery_t.c.id == bindparam("i")).values(status="sending", attempts=bindparam("n"))
+_SENDING = (
+    update(delivery_t)
+    .where(and_(delivery_t.c.id == bindparam("i"), delivery_t.c.status.in_(OPEN)))  # never over what became of it
+    .values(status="sending", attempts=bindparam("n"))
+)
 _DELIVERED = (
     update(delivery_t)
     .where(delivery_t.c.id == bindparam("i"))

@@ -323,11 +323,11 @@ async def test_an_admins_change_ends_the_waiting(house: House) -> None:
 async def test_a_receipt_that_cannot_be_written_is_not_sent_again(house: House) -> None:
     vendor, left, write = vendor_of(house), [3], house.db.write
 
-    async def failing(fn: object, *, durable: bool = True) -> object:
+    async def failing(fn: object, *, durable: bool = True, **more: bool) -> object:
         if vendor.shown and left[0]:
             left[0] -= 1
             raise Unavailable("db.full")
-        return await write(fn, durable=durable)  # type: ignore[arg-type]
+        return await write(fn, durable=durable, **more)  # type: ignore[arg-type]
 
     house.db.write = failing  # type: ignore[method-assign, assignment]
     await house.push("x")
@@ -342,12 +342,12 @@ async def test_without_a_key_nothing_is_sent_that_could_not_be_marked(db: Sqlite
     await house.push("warm")
     await house.settled()
 
-    async def failing(fn: object, *, durable: bool = True) -> object:
+    async def failing(fn: object, *, durable: bool = True, **more: bool) -> object:
         if left[0] and "name='mark " in str(asyncio.current_task()):
             left[0] -= 1
             assert durable
             raise Unavailable("db.full")
-        return await write(fn, durable=durable)  # type: ignore[arg-type]
+        return await write(fn, durable=durable, **more)  # type: ignore[arg-type]
 
     house.db.write = failing  # type: ignore[method-assign, assignment]
     await house.push("x")
