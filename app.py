@@ -211,8 +211,8 @@ async def examine(settings: Settings, words: Words) -> tuple[list[HealthRow], di
     try:
         await house.addresses.load()
         await house.router.reload()
-        rows = await house.health.run(SYSTEM)
-        return rows, await house.bundles.gathered(SYSTEM)
+        rows = await house.eyes.health.run(SYSTEM)
+        return rows, await house.eyes.bundles.gathered(SYSTEM)
     finally:
         await house.background.stop()
         await house.egress.close()

@@ -66,8 +66,8 @@ def panel_app(house: House, announce: Callable[[str], None]) -> Any:
     overview.mount(
         panel,
         house.trace,
-        house.figures,
-        health_needs(house.health, house.checks),
+        house.eyes.figures,
+        health_needs(house.eyes.health, house.checks),
         model_needs(house.models),
         approvals.approval_needs(house.acting.decisions),
         bot_needs(house.bot_actions),
@@ -85,11 +85,11 @@ def panel_app(house: House, announce: Callable[[str], None]) -> Any:
     approvals.mount(panel, house.acting.decisions)
     skills.mount(panel, house.acting.tools)
     trace.mount(panel, house.trace, house.clock)
-    watch = Watch(token=house.scrape_token, bundles=house.bundles, ports=house.ports)
-    health.mount(panel, house.health, house.symptoms, watch)
-    logs.mount(panel, house.logbook)
+    watch = Watch(token=house.eyes.scrape_token, bundles=house.eyes.bundles, ports=house.eyes.ports)
+    health.mount(panel, house.eyes.health, house.eyes.symptoms, watch)
+    logs.mount(panel, house.eyes.logbook)
     activity.mount(panel, house.trace, OpenTasks(db=house.db))
-    figures.mount(panel, house.figures, house.trace.overview)
+    figures.mount(panel, house.eyes.figures, house.trace.overview)
     bots.mount(panel, house.bot_actions)
     botlog.mount(panel, house.told.log, house.bot_actions)
     events.mount(panel, house.told.actions)
@@ -145,10 +145,10 @@ def panel_app(house: House, announce: Callable[[str], None]) -> Any:
     )
     hot = Hot(
         api=api_app(uses, bearer=house.bearer, words=house.words, clock=house.clock, background=house.background),
-        webhooks=Timed(WebhookRoute(house.bots, house.words), house.metrics),
-        hooks=Timed(HookRoute(house.receiver, house.words), house.metrics),
-        metrics=MetricsRoute(house.metrics, house.scrape_token.digest),
-        echo=EchoRoute(house.echo),
+        webhooks=Timed(WebhookRoute(house.bots, house.words), house.eyes.metrics),
+        hooks=Timed(HookRoute(house.receiver, house.words), house.eyes.metrics),
+        metrics=MetricsRoute(house.eyes.metrics, house.eyes.scrape_token.digest),
+        echo=EchoRoute(house.eyes.echo),
         assets=assets,
         forms=login.routes(),
         readiness=house.readiness,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -51,10 +50,8 @@ from channels.targets import address_of
 from channels.webhook.actions import HookActions
 from channels.webhook.receiver import HookReceiver
 from routes.event_parts import EventParts
-from routes.health_parts import HealthParts
+from routes.eyes import Eyes
 from routes.hot import Readiness
-from routes.measured import Lookups, measure
-from routes.metrics import MetricsListener
 from security.account import AccountActions
 from security.addresses import Addresses
 from security.audit_view import AuditActions
@@ -71,7 +68,6 @@ from security.people import PeopleActions
 from security.probes.facts import Door, Facts
 from security.probes.layers import CHECKS
 from security.safekeeping import Safekeeping
-from security.scrape import ScrapeToken
 from security.sessions import Sessions
 from security.setup import Setup
 from security.sign_in import SignIn
@@ -84,13 +80,12 @@ from storage.clock import Clock
 from storage.crash import CrashPoints
 from storage.follow import Follow
 from storage.ledger import Ledger
-from storage.metrics import LogCounter, Metrics
 from storage.outbox import Outbox
 from storage.principal import SYSTEM
 from storage.provision import ConfigFile, Provisioning, each
 from storage.rotation import read_master_key
 from storage.runner import Runner
-from storage.settings import VERSION, Settings
+from storage.settings import Settings
 from storage.sharing import open_sharing
 from storage.vault import Vault
 from storage.words import Words
@@ -293,7 +288,6 @@ class House:
             ),
         )
         self._kept()
-        self._measured()
         self.told = EventParts(
             ledger=self.ledger,
             outbox=self.outbox,
@@ -307,7 +301,7 @@ class House:
             words=words,
         )
         self._remote()
-        self._tested(serving=serving)
+        self.eyes = self._seen(serving=serving)
         self._follow()
 
     def _scheduled(self, ask: Answer) -> ScheduleParts:
@@ -349,7 +343,7 @@ class House:
         follow("events", ("eventtemplate",), self.told.events.reload)
         follow("models", ("provider", "setting", "secret"), self.router.reload)
         follow("checklist", ("setting",), self.checks.load)
-        follow("scrape token", ("setting",), self.scrape_token.load)
+        follow("scrape token", ("setting",), self.eyes.scrape_token.load)
         if (memory := self.memory) is not None:
             for table in ("memory", "memory_vector"):
                 self.sharing.bus.hear_rows(table, lambda which: memory.store.changed_elsewhere(int(which)))
@@ -374,32 +368,6 @@ class House:
         """What a restore had paused may act again."""
         for row in await self.bot_actions.list(SYSTEM):
             await self.bots.reload(SYSTEM.tenant, row.name)
-
-    def _measured(self) -> None:
-        """What Prometheus reads, and who tells it."""
-        self.metrics = Metrics(self.clock, VERSION)
-        self.log_counter = LogCounter(self.metrics)
-        self.scrape_token = ScrapeToken(self.db, self.clock, self.audit)
-        self.metrics_listener = MetricsListener(
-            self.metrics, self.background, self.addresses, self.settings.metrics_port
-        )
-        measure(
-            self.metrics,
-            ledger=self.ledger,
-            runner=self.runner,
-            sender=self.sender,
-            spending=self.spending,
-            bots=self.bots,
-        )
-        self.schedules.clockwork.late = self.metrics.schedule_lateness.observe
-        Lookups(
-            db=self.db,
-            clock=self.clock,
-            running=lambda: len(self.runner.running),
-            ready=self.readiness.reasons,
-            checks=self.checks.snapshot,
-            health=lambda: self.health.snapshot(),
-        ).join(self.metrics)
 
     def _remote(self) -> None:
         """What other programs use: tasks, conversations, messages, keys; and who calls back at a task's end."""
@@ -432,9 +400,9 @@ class House:
         self.bearer = Bearer(db, clock, self.tokens)
         self.audit_view = AuditActions(db=db, audit=self.audit, anchor=self.keeping.anchor)
 
-    def _tested(self, *, serving: bool) -> None:
-        """The health tests, and what each of them looks at."""
-        parts = HealthParts(
+    def _seen(self, *, serving: bool) -> Eyes:
+        """Metrics, health tests and what else shows how the process does."""
+        eyes = Eyes(
             facts=self.checks.facts,
             background=self.background,
             words=self.words,
@@ -442,12 +410,15 @@ class House:
             models=self.models,
             memory=self.memory.store if self.memory is not None else None,
             bots=self.bot_actions,
-            listener=self.metrics_listener,
             files=self.provisioning,
-            outbox=self.outbox,
+            runner=self.runner,
+            sender=self.sender,
+            spending=self.spending,
+            readiness=self.readiness,
+            checks=self.checks,
         )
-        self.echo, self.figures, self.bundles = parts.echo, parts.figures, parts.bundles
-        self.health, self.symptoms, self.logbook, self.ports = parts.health, parts.symptoms, parts.logbook, parts.ports
+        self.schedules.clockwork.late = eyes.metrics.schedule_lateness.observe
+        return eyes
 
     async def _providers(self, file: str, entries: Sequence[Mapping[str, object]]) -> None:
         await self.models.provision(file, each(file, entries, read_provider))
@@ -463,10 +434,8 @@ class House:
         await self.sharing.bus.start()
         await self.db.write(guard)
         await record_exposure(self.db, self.audit, self.clock, self.exposure)
-        logging.getLogger().addHandler(self.log_counter)
         await self.checks.load()
-        await self.scrape_token.load()
-        await self.health.load()
+        await self.eyes.load()
         await self.sessions.load()
         await self.addresses.load()
         await self.router.reload()
@@ -486,7 +455,7 @@ class House:
         self.callbacks.start()
         self.schedules.clockwork.start()
         self.gate.start()
-        await self.metrics_listener.start()
+        await self.eyes.listener.start()
         _ = self.background.spawn("config files", self._look())
         await self.keeping.upkeep.start()
         code = await self.setup.start()
@@ -503,8 +472,7 @@ class House:
     async def stop(self) -> None:
         """Take nothing new, let what runs end within bounds, write what waits."""
         self.readiness.started = False
-        logging.getLogger().removeHandler(self.log_counter)
-        await self.metrics_listener.stop()
+        await self.eyes.stop()
         self.schedules.clockwork.stop()
         await self.dispatcher.stop(DRAIN_SECONDS)
         await self.told.stop()

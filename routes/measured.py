@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -27,10 +28,18 @@ def measure(
     metrics: Metrics, *, ledger: Ledger, runner: Runner, sender: Sender, spending: Spending, bots: Bots
 ) -> None:
     """Have every part tell the metrics what happens. Called once, before anything runs."""
-    clock = metrics.clock
+    _tasks(metrics, runner)
+    _ways(metrics, ledger, sender)
+    spending.listeners.append(partial(_spent, metrics))
 
-    def accepted(channel: str, seconds: float) -> None:
-        metrics.accept_seconds.labels(_channel(channel)).observe(seconds)
+    async def states() -> None:
+        _bots(metrics, bots)
+
+    metrics.sampler("bots", states)
+
+
+def _tasks(metrics: Metrics, runner: Runner) -> None:
+    clock = metrics.clock
 
     def worked(work: Work, ending: Ending) -> None:
         job, now = work.job, clock.ms()
@@ -50,6 +59,14 @@ def measure(
             metrics.tool_calls.labels(tool, "ok" if _ok(result) else "failed").inc()
             metrics.tool_seconds.labels(tool).observe(ms / 1000)
 
+    runner.on_work.append(worked)
+    runner.on_step.append(stepped)
+
+
+def _ways(metrics: Metrics, ledger: Ledger, sender: Sender) -> None:
+    def accepted(channel: str, seconds: float) -> None:
+        metrics.accept_seconds.labels(_channel(channel)).observe(seconds)
+
     def sent(row: DeliveryView, _vendor_id: str, written_at: int) -> None:
         channel = _channel(row.channel)
         metrics.push_seconds.labels(channel).observe(max(0, written_at - row.committed_at) / 1000)
@@ -58,28 +75,21 @@ def measure(
     def unsent(row: DeliveryView, status: str, _at: int) -> None:
         metrics.deliveries.labels(metrics.bot(row.bot), _channel(row.channel), status).inc()
 
-    def spent(record: Record) -> None:
-        model = metrics.model(f"{record.provider}/{record.model}")
-        metrics.model_calls.labels(model, metrics.code(record.outcome)).inc()
-        if record.outcome == "ok":
-            metrics.model_seconds.labels(model).observe(record.total_ms / 1000)
-            if record.first_token_ms is not None:
-                metrics.model_first.labels(model).observe(record.first_token_ms / 1000)
-        metrics.model_tokens.labels(model, "in").inc(record.tokens_in)
-        metrics.model_tokens.labels(model, "out").inc(record.tokens_out)
-        metrics.model_cost.labels(model).inc(record.cost)
-
     ledger.on_accepted = accepted
-    runner.on_work.append(worked)
-    runner.on_step.append(stepped)
     sender.on_sent.append(sent)
     sender.on_ended.append(unsent)
-    spending.listeners.append(spent)
 
-    async def states() -> None:
-        _bots(metrics, bots)
 
-    metrics.sampler("bots", states)
+def _spent(metrics: Metrics, record: Record) -> None:
+    model = metrics.model(f"{record.provider}/{record.model}")
+    metrics.model_calls.labels(model, metrics.code(record.outcome)).inc()
+    if record.outcome == "ok":
+        metrics.model_seconds.labels(model).observe(record.total_ms / 1000)
+        if record.first_token_ms is not None:
+            metrics.model_first.labels(model).observe(record.first_token_ms / 1000)
+    metrics.model_tokens.labels(model, "in").inc(record.tokens_in)
+    metrics.model_tokens.labels(model, "out").inc(record.tokens_out)
+    metrics.model_cost.labels(model).inc(record.cost)
 
 
 def _bots(metrics: Metrics, bots: Bots) -> None:

@@ -34,7 +34,7 @@ class Stand:
 
     async def named(self, symptom: str) -> str:
         """The first cause, as `name subject`."""
-        found = await self.site.house.symptoms.diagnose(OWNER, symptom)
+        found = await self.site.house.eyes.symptoms.diagnose(OWNER, symptom)
         return found.verdicts[0].name if found.verdicts else "-"
 
     async def ask(self, *replies: Reply, n: int = 1, text: str = "hello", **provider: Any) -> None:
@@ -74,7 +74,7 @@ Inject = Callable[[Stand], Awaitable[None]]
 async def stand(tmp_path: Path) -> AsyncIterator[Stand]:
     async with ModelServer() as model, operating(tmp_path) as site:
         feishu = await FeishuServer().start()
-        object.__setattr__(site.house.symptoms, "long", QUICK)
+        object.__setattr__(site.house.eyes.symptoms, "long", QUICK)
         try:
             yield Stand(site, model, feishu)
         finally:
@@ -298,20 +298,20 @@ async def test_cut_off_by_a_restart_is_named(tmp_path: Path) -> None:
                 await model.arrived.wait()
         model.default = Reply()
         async with operating(tmp_path) as site:
-            object.__setattr__(site.house.symptoms, "long", replace(QUICK, task=1))
+            object.__setattr__(site.house.eyes.symptoms, "long", replace(QUICK, task=1))
             await site.settled()
-            found = await site.house.symptoms.diagnose(OWNER, "timeout")
+            found = await site.house.eyes.symptoms.diagnose(OWNER, "timeout")
     assert [verdict.name for verdict in found.verdicts] == ["restart"]
 
 
 async def test_nothing_wrong_is_nothing_named(stand: Stand) -> None:
     await stand.ask(Reply(text="hi"))
     for symptom in ("timeout", "slow", "push"):
-        found = await stand.site.house.symptoms.diagnose(OWNER, symptom)
+        found = await stand.site.house.eyes.symptoms.diagnose(OWNER, symptom)
         assert found.verdicts == ()
         assert found.cases == 0
-    assert (await stand.site.house.symptoms.diagnose(OWNER, "slow")).looked == 1
+    assert (await stand.site.house.eyes.symptoms.diagnose(OWNER, "slow")).looked == 1
     with pytest.raises(Invalid):
-        await stand.site.house.symptoms.diagnose(OWNER, "hiccups")
+        await stand.site.house.eyes.symptoms.diagnose(OWNER, "hiccups")
     with pytest.raises(AppError):
-        await stand.site.house.symptoms.diagnose(principal(id="user:9", name="m", role="member"), "slow")
+        await stand.site.house.eyes.symptoms.diagnose(principal(id="user:9", name="m", role="member"), "slow")

@@ -69,7 +69,7 @@ async def test_figures_of_real_work(tmp_path: Path) -> None:
         model.default = Reply(status=401, body={"error": {"message": "bad key"}})
         await site.hear("and now")
         await site.settled(2)
-        found = read(await site.house.metrics.exposition())
+        found = read(await site.house.eyes.metrics.exposition())
         await feishu.stop()
     assert one(found, "tasks_total", bot="hr-bot", kind="message", status="done") == 1
     assert one(found, "tasks_total", bot="hr-bot", kind="message", status="failed") == 1

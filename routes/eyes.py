@@ -1,19 +1,25 @@
-"""Builds metrics, health tests and support bundle from the house's parts, in one place beside the house."""
+"""Builds metrics, health tests, symptoms and support bundle from the house's parts, in one place beside the house."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from agent.figures import FigureActions
 from agent.health import AgentHealth
 from agent.memory.store import MemoryStore
 from agent.models.actions import ModelActions
+from agent.models.usage import Spending
 from agent.symptoms.actions import SymptomActions
 from agent.symptoms.case import BotCase
 from channels.actions import BotActions, BotRow
 from channels.health import BotHealth
+from channels.sender import Sender
+from routes.hot import Readiness
+from routes.measured import Lookups, measure
 from routes.metrics import MetricsListener
 from security.bundle import BundleActions, files_told
+from security.checklist import ChecklistActions
 from security.health.actions import HealthActions
 from security.health.data import data_tests
 from security.health.echo import Echo
@@ -23,15 +29,18 @@ from security.health.queue import Day, Queue, queue_tests
 from security.health.site import Ports, Remote, Site
 from security.logbook import LogbookActions
 from security.probes.facts import Facts
+from security.scrape import ScrapeToken
 from storage.background import Background
-from storage.outbox import Outbox
+from storage.metrics import LogCounter, Metrics
 from storage.principal import SYSTEM
 from storage.provision import Provisioning
+from storage.runner import Runner
+from storage.settings import VERSION
 from storage.words import Words
 
 
-class HealthParts:
-    """`health`, `symptoms`, `figures`, `echo` and `bundles` of one process.
+class Eyes:
+    """How the process is seen: `metrics` and who serves them, `health`, `symptoms`, `figures`, `logbook`, `bundles`.
 
     Args:
         serving: False in `doctor`.
@@ -47,10 +56,28 @@ class HealthParts:
         models: ModelActions,
         memory: MemoryStore | None,
         bots: BotActions,
-        listener: MetricsListener,
         files: Provisioning,
-        outbox: Outbox,
+        runner: Runner,
+        sender: Sender,
+        spending: Spending,
+        readiness: Readiness,
+        checks: ChecklistActions[Facts],
     ) -> None:
+        self.metrics = Metrics(facts.clock, VERSION)
+        self.scrape_token = ScrapeToken(facts.db, facts.clock, facts.audit)
+        self._counter = LogCounter(self.metrics)
+        port = facts.settings.metrics_port
+        self.listener = listener = MetricsListener(self.metrics, background, facts.addresses, port)
+        ledger, outbox = runner.ledger, sender.outbox
+        measure(self.metrics, ledger=ledger, runner=runner, sender=sender, spending=spending, bots=bots.bots)
+        Lookups(
+            db=facts.db,
+            clock=facts.clock,
+            running=lambda: len(runner.running),
+            ready=readiness.reasons,
+            checks=checks.snapshot,
+            health=lambda: self.health.snapshot(),
+        ).join(self.metrics)
         db, clock = facts.db, facts.clock
         self.echo = Echo(facts.vault.derive("health echo"), clock)
         self.figures = FigureActions(db=db, clock=clock)
@@ -113,6 +140,17 @@ class HealthParts:
             health=self.health,
             parts={"metrics.txt": metrics, "files.json": told},
         )
+
+    async def load(self) -> None:
+        """Read what is kept, and begin to count log records."""
+        logging.getLogger().addHandler(self._counter)
+        await self.scrape_token.load()
+        await self.health.load()
+
+    async def stop(self) -> None:
+        """Let go of the metrics port and of the log."""
+        logging.getLogger().removeHandler(self._counter)
+        await self.listener.stop()
 
 
 def _pulse(row: BotRow) -> BotCase:
