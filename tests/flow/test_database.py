@@ -10,8 +10,10 @@ from sqlalchemy import Connection, insert, select, text
 
 from storage.database import SqliteDatabase
 from storage.errors import Conflict, Unavailable
+from storage.postgres import PostgresDatabase
 from storage.tables.system import Setting
 
+AnyDatabase = SqliteDatabase | PostgresDatabase
 setting_t = Setting.__table__  # type: ignore[attr-defined]
 
 
@@ -23,26 +25,26 @@ def put(key: str, value: str = "1") -> object:
     return fn
 
 
-async def keys(db: SqliteDatabase) -> set[str]:
+async def keys(db: AnyDatabase) -> set[str]:
     return set(await db.read(lambda c: c.execute(select(setting_t.c.key)).scalars().all()))
 
 
-async def test_a_write_that_fails_undoes_itself_alone(db: SqliteDatabase) -> None:
+async def test_a_write_that_fails_undoes_itself_alone(any_db: AnyDatabase) -> None:
     def half(c: Connection) -> None:
         put("half")(c)  # type: ignore[operator]
         raise Conflict("x")
 
     results = await asyncio.gather(
-        *(db.write(put(f"k{n}")) for n in range(20)),  # type: ignore[arg-type]
-        db.write(half),
-        db.write(put("k3")),  # type: ignore[arg-type]
-        *(db.write(put(f"m{n}"), durable=False) for n in range(20)),  # type: ignore[arg-type]
+        *(any_db.write(put(f"k{n}")) for n in range(20)),  # type: ignore[arg-type]
+        any_db.write(half),
+        any_db.write(put("k3")),  # type: ignore[arg-type]
+        *(any_db.write(put(f"m{n}"), durable=False) for n in range(20)),  # type: ignore[arg-type]
         return_exceptions=True,
     )
     failed = [r for r in results if isinstance(r, BaseException)]
     assert len(failed) == 2
     assert any(isinstance(error, Conflict) for error in failed)
-    assert await keys(db) == {f"{a}{n}" for a in "km" for n in range(20)}
+    assert await keys(any_db) == {f"{a}{n}" for a in "km" for n in range(20)}
 
 
 async def test_a_full_disk_fails_writes_and_keeps_what_it_confirmed(db: SqliteDatabase) -> None:
@@ -69,10 +71,10 @@ async def test_a_full_disk_fails_writes_and_keeps_what_it_confirmed(db: SqliteDa
 
 
 @pytest.mark.parametrize("batches", [30])
-async def test_many_writers_at_once(db: SqliteDatabase, batches: int) -> None:
+async def test_many_writers_at_once(any_db: AnyDatabase, batches: int) -> None:
     for batch in range(batches):
-        await asyncio.gather(*(db.write(put(f"b{batch}-{n}")) for n in range(20)))  # type: ignore[arg-type]
-    assert len(await keys(db)) == 20 * batches
+        await asyncio.gather(*(any_db.write(put(f"b{batch}-{n}")) for n in range(20)))  # type: ignore[arg-type]
+    assert len(await keys(any_db)) == 20 * batches
 
 
 async def test_what_is_urgent_goes_before_what_waits(db: SqliteDatabase) -> None:
