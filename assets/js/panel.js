@@ -169,4 +169,20 @@
       if (link) { e.preventDefault(); link.click(); }
     }
   });
+  // a refused socket says nothing to a person: where the session has ended, lead to the sign-in form and back here
+  let asked = 0;
+  async function ended() {
+    if (document.hidden || Date.now() - asked < 5000) return;
+    asked = Date.now();
+    try {
+      const answer = await fetch("/account", { redirect: "manual", cache: "no-store" });
+      if (answer.type === "opaqueredirect") location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search)}`);
+    } catch { /* the server is away: the socket goes on trying */ }
+  }
+  const waiting = setInterval(() => {
+    if (!window.socket) return;
+    clearInterval(waiting);
+    window.socket.io.on("reconnect_error", ended);
+    window.socket.on("connect_error", ended);
+  }, 500);
 })();

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyotp
 import pytest
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Browser, Locator, Page, expect
 
 from tests.pages.conftest import PASSWORD, OpenPage, Site, StartSite, connected, sign_in
 
@@ -83,6 +83,18 @@ async def test_a_revoked_session_stops_its_open_page(account: Page, ready_site: 
     await account.get_by_role("button", name="退出其他全部登录").click()
     await expect(account.locator(".q-notification")).to_be_visible()
     await other.wait_for_url("**/login*", timeout=5000)
+
+
+async def test_a_page_whose_session_ended_while_it_was_cut_off_leads_to_the_sign_in(
+    ready_site: Site, browser: Browser
+) -> None:
+    page = await (await browser.new_context()).new_page()  # unwatched: the refused socket is an error on its console
+    await sign_in(page, ready_site)
+    await page.goto(f"{ready_site.base}/account")
+    await connected(page)
+    await page.context.clear_cookies()
+    await page.evaluate("window.socket.io.engine.close()")
+    await page.wait_for_url("**/login?next=%2Faccount", timeout=15_000)
 
 
 async def test_theme_takes_effect_at_once_and_stays(account: Page) -> None:
