@@ -24,8 +24,8 @@ user_t = User.__table__  # type: ignore[attr-defined]
 
 PREFIX = "zx_"
 ALL = "*"
-SCOPES = tuple(sorted(ROLES["owner"] - {"account.own", "key.manage"}))
-"""Rights that a key can be given. A key has no account, and makes no keys."""
+SCOPES = tuple(sorted(ROLES["owner"] - {"account.own"}))
+"""Rights that a key can be given. A key has no account."""
 MOST_NAME = 60
 MOST_DAYS = 3650
 MOST_KEYS = 500

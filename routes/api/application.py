@@ -23,7 +23,7 @@ from channels.actions import BotActions
 from channels.messages import MessageActions
 from routes.api.channels import channels_router
 from routes.api.completions import completions_router
-from routes.api.contract import contract, contract_router
+from routes.api.contract import contract, contract_router, methods_at
 from routes.api.entrance import Entrance
 from routes.api.keys import keys_router
 from routes.api.memory import memory_router
@@ -111,6 +111,7 @@ def api_app(
     app.include_router(completions_router(uses.tasks, uses.talks, uses.models, background))
     app.include_router(contract_router(app, words))
     app.openapi = lambda: contract(app)  # type: ignore[method-assign]
+    problems.methods = lambda path: methods_at(app, path)
     return Entrance(app, bearer, problems, clock, rates=rates)
 
 

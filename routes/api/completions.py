@@ -87,7 +87,7 @@ def completions_router(
     @router.post(
         "/chat/completions",
         response_model=None,
-        responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+        responses={200: {"content": {"text/event-stream": {}}}},
     )
     async def complete(request: Request, who: Caller, body: ChatRequest, key: IdempotencyKey = "") -> Response:
         """An answer of the agent, whole or as a stream. Right: chat.use."""

@@ -71,6 +71,15 @@ def _refusals(operation: dict[str, Any], path: str, *, free: bool) -> None:
     operation["responses"]["429"]["headers"] = {"Retry-After": {"schema": {"type": "integer"}}}
 
 
+def methods_at(app: FastAPI, path: str) -> list[str]:
+    """All methods that are taken at a path."""
+    found: set[str] = set()
+    for template, methods in contract(app)["paths"].items():
+        if re.fullmatch(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template)), path):
+            found |= {method.upper() for method in methods}
+    return sorted(found)
+
+
 def contract_router(app: FastAPI, words: Words) -> APIRouter:
     """Routes of the contract; open to everybody: they say what is in this product, not what is in this installation."""
     router = APIRouter(prefix="/api/v1", include_in_schema=False)

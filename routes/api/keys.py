@@ -18,8 +18,8 @@ Scope = Annotated[Text, Field(max_length=60)]
 class Login(Body):
     """Name and password of a person, and a code where the account has an authenticator."""
 
-    name: Text = Field(max_length=200)
-    password: Text = Field(max_length=1000)
+    name: Text = Field(min_length=1, max_length=200)
+    password: Text = Field(min_length=1, max_length=1000)
     code: Text = Field(default="", max_length=40)
     scopes: list[Scope] = Field(default_factory=list, max_length=60, description="To hold less than all rights.")
 
@@ -36,8 +36,8 @@ class TokenMade(BaseModel):
 class NewKey(Body):
     """A key to be made."""
 
-    name: Text = Field(max_length=60)
-    scopes: list[Scope] = Field(max_length=60, description="Rights; `*` for all of one's own.")
+    name: Text = Field(min_length=1, max_length=60)
+    scopes: list[Scope] = Field(min_length=1, max_length=60, description="Rights; `*` for all of one's own.")
     days: int | None = Field(default=None, ge=1, le=3650, description="Until it ends; null: never.")
 
 
@@ -76,7 +76,7 @@ def keys_router(keys: KeyActions, tokens: Tokens) -> APIRouter:
         made = await keys.create(who, name=body.name, scopes=body.scopes, days=body.days)
         return KeyShown(key=made.row, secret=made.secret)
 
-    @router.delete("/keys/{id}", tags=["keys"])
+    @router.delete("/keys/{id:int}", tags=["keys"])
     async def revoke(who: Caller, id: Number) -> KeyRow:
         """End a key; the next request with it is refused. Right: key.manage."""
         return await keys.revoke(who, id)

@@ -93,7 +93,7 @@ def memory_router(memory: MemoryActions) -> APIRouter:
         """Keep a fact. Right: memory.own."""
         return Made(id=await memory.add(who, body.place, body.text))
 
-    @router.delete("/{id}")
+    @router.delete("/{id:int}")
     async def drop(who: Caller, id: Number, place: InPlace = MINE) -> Forgotten:
         """Forget one row for good, with its echoes. Right: memory.own."""
         gone = await memory.forget(who, place, Wish(ids=(id,)))

@@ -48,12 +48,12 @@ def messages_router(messages: MessageActions, trace: TraceActions) -> APIRouter:
         """Messages on their way, newest first. Right: message.send for one's own, trace.view for all."""
         return page(await messages.list(who, bot=bot, status=status, before=before, limit=limit), limit)
 
-    @router.get("/{id}")
+    @router.get("/{id:int}")
     async def get(who: Caller, id: Number) -> MessageView:
         """One message with its receipt. Right: message.send for one's own, trace.view for all."""
         return await messages.get(who, id)
 
-    @router.post("/{id}/resend")
+    @router.post("/{id:int}/resend")
     async def resend(who: Caller, id: Number) -> Resent:
         """Send a failed or unknown message again. Right: delivery.resend."""
         who.require("delivery.resend")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from agent.trace import OverviewView, TraceActions
+from agent.trace import TraceActions
 from routes.api.terms import Before, Caller, Items, Limit, Short, Time, page
 from routes.hot import Readiness
 from security.audit_view import AuditActions, AuditEntry
@@ -38,6 +38,29 @@ class Health(BaseModel):
     waiting: int = Field(description="Tasks that were entered and do not run yet.")
     running: int
     checks: list[Control] = Field(description="The security checklist; empty without the right security.view.")
+
+
+class Hour(BaseModel):
+    """What ended in one of the last 24 hours, the oldest first: 0 to 23."""
+
+    hour: int
+    ended: int
+    failed: int
+
+
+class Overview(BaseModel):
+    """The last 24 hours in figures; null where nothing was measured."""
+
+    total: int
+    done: int
+    failed: int
+    success: float | None
+    own_ms: float | None = Field(description="Mean time that we ourselves took, without model and tools.")
+    backlog: int
+    cost_today: float
+    dead_letters: int
+    unknown: int
+    by_hour: list[Hour]
 
 
 class Chain(BaseModel):
@@ -88,9 +111,12 @@ def operations_router(
         )
 
     @router.get("/overview", tags=["health"])
-    async def overview(who: Caller) -> OverviewView:
+    async def overview(who: Caller) -> Overview:
         """Figures of the last 24 hours. Right: overview.view."""
-        return await trace.overview(who)
+        seen = await trace.overview(who)
+        hours = [Hour(hour=hour, ended=ended, failed=failed) for hour, ended, failed in seen.by_hour]
+        names = [name for name in Overview.model_fields if name != "by_hour"]
+        return Overview(**{name: getattr(seen, name) for name in names}, by_hour=hours)
 
     @router.get("/audit", tags=["audit"])
     async def acts(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
@@ -75,10 +75,14 @@ class Broken(AppError):
 
 
 class Problems:
-    """Turns errors into answers; below `/v1/` in the form that OpenAI's clients read."""
+    """Turns errors into answers; below `/v1/` in the form that OpenAI's clients read.
+
+    `methods` says which methods a path takes: the router knows of one route at a time.
+    """
 
     def __init__(self, words: Words) -> None:
         self.words = words
+        self.methods: Callable[[str], Sequence[str]] = lambda path: ()
 
     async def answer(self, scope: Scope, receive: Receive, send: Send, error: AppError) -> None:
         """Answer a request that reached no route."""
@@ -126,8 +130,8 @@ class Problems:
                 request, Invalid("api.input"), [FieldProblem(field="body", code="field.json", message=message)]
             )
         answer = self.response(request, NoRoute(status))
-        headers: Mapping[str, str] = (error.headers if isinstance(error, HTTPException) else None) or {}
-        answer.headers.update(headers)
+        if status == 405:
+            answer.headers["allow"] = ", ".join(self.methods(request.url.path))
         return answer
 
     async def validation(self, request: Request, error: Exception) -> Response:

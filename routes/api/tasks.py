@@ -102,20 +102,20 @@ def tasks_router(tasks: TaskActions, alive: Alive) -> APIRouter:
         """Your tasks, newest first. Right: chat.use."""
         return page(await tasks.list(who, everyone=everyone, status=status, before=before, limit=limit), limit)
 
-    @router.get("/{id}")
+    @router.get("/{id:int}")
     async def get(who: Caller, id: Number) -> TaskView:
         """A task with its answer, steps and receipts. Right: chat.use; trace.view for others'."""
         return await tasks.get(who, id)
 
-    @router.post("/{id}/cancel")
+    @router.post("/{id:int}/cancel")
     async def cancel(who: Caller, id: Number) -> TaskView:
         """Stop a task; one that has ended stays as it is. Right: chat.use; task.manage for others'."""
         return await tasks.cancel(who, id)
 
     @router.get(
-        "/{id}/events",
+        "/{id:int}/events",
         response_class=StreamingResponse,
-        responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Events"}},
+        responses={200: {"content": {"text/event-stream": {}}, "description": "Events"}},
     )
     async def events(
         request: Request,

@@ -57,7 +57,7 @@ IdempotencyKey = Annotated[
 class Body(BaseModel):
     """What a request may hold; nothing else."""
 
-    model_config = ConfigDict(extra="forbid", str_max_length=100_000)
+    model_config = ConfigDict(extra="forbid", strict=True, str_max_length=100_000)
 
 
 class Items(BaseModel, Generic[T]):
