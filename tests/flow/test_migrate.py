@@ -225,9 +225,3 @@ def test_damaged_database_is_told_as_such(settings: Settings) -> None:
     with pytest.raises(Unavailable) as caught:
         migrate.prepare(settings)
     assert caught.value.code == "start.database_damaged"
-
-
-def test_postgres_address_is_refused_for_now(tmp_path: Path) -> None:
-    with pytest.raises(Invalid) as caught:
-        migrate.prepare(Settings(data=tmp_path, database_url="postgresql://x"))
-    assert caught.value.code == "start.postgres"
