@@ -36,10 +36,12 @@ def panel_app(house: House, announce: Callable[[str], None]) -> Any:
         health,
         hooks,
         logs,
+        memory,
         models,
         overview,
         people,
         proof,
+        schedules,
         security,
         skills,
         trace,
@@ -49,6 +51,8 @@ def panel_app(house: House, announce: Callable[[str], None]) -> Any:
     from pages.health_needs import health_needs
     from pages.health_watch import Watch
     from pages.needs import bot_needs, file_needs, model_needs
+    from pages.schedule_bots import bot_choices
+    from pages.schedule_needs import schedule_needs
     from routes.api.application import Uses, api_app
     from routes.assets import Assets
     from routes.echo import EchoRoute
@@ -72,6 +76,7 @@ def panel_app(house: House, announce: Callable[[str], None]) -> Any:
         approvals.approval_needs(house.acting.decisions),
         bot_needs(house.bot_actions),
         file_needs(house.provisioning),
+        schedule_needs(house.schedules.actions),
     )
     chat.mount(
         panel,
@@ -95,6 +100,9 @@ def panel_app(house: House, announce: Callable[[str], None]) -> Any:
     events.mount(panel, house.told.actions)
     hooks.mount(panel, house.hook_actions)
     models.mount(panel, house.models, house.usage)
+    if house.memory is not None:
+        memory.mount(panel, house.memory)
+    schedules.mount(panel, house.schedules.actions, bot_choices(house.bot_actions))
     account.mount(panel, house.account)
     people.mount(panel, house.people)
     security.mount(panel, house.checks)

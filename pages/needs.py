@@ -12,7 +12,7 @@ from pages.visitor import Visitor
 from storage.errors import AppError
 from storage.provision import Provisioning
 
-_PAGE = {"llm.yaml": "/models", "channels.yaml": "/bots"}
+_PAGE = {"llm.yaml": "/models", "channels.yaml": "/bots", "scheduler.yaml": "/schedules"}
 Source = Callable[[Visitor], Awaitable[list[Need]]]
 
 

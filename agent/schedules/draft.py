@@ -8,9 +8,10 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from agent.schedules.blanks import fill_url, holds, paths
 from agent.schedules.cron import ZONE, parse, zone_of
 from agent.schedules.planning import MISSED, OVERLAP
-from agent.schedules.steps import read_steps
+from agent.schedules.steps import every, read_steps
 from storage.errors import Invalid
 
 KINDS = ("message", "prompt", "command", "http", "workflow")
@@ -154,7 +155,7 @@ def _task(kind: str, task: Task) -> Task:
             _values(task.values)
             if not task.steps.strip():
                 raise Invalid("schedule.steps_empty", field="steps")
-            read_steps(task.steps)
+            _addresses(task)
             return Task(scenario=task.scenario, steps=task.steps.strip(), values=dict(task.values))
         case _:
             text = task.text.strip()
@@ -188,6 +189,21 @@ def _values(values: Mapping[str, str]) -> None:
     for name, value in values.items():
         if not _VALUE.fullmatch(name) or len(value) > MOST_TEXT:
             raise Invalid("schedule.value", field="values", name=name[:40])
+
+
+def _addresses(task: Task) -> None:
+    """Every address is whole once the values stand in it; one behind a condition may be left empty."""
+    known = {"value": dict(task.values)}
+    for step in every(read_steps(task.steps)):
+        if step.http is None or (step.when and not holds(step.when, known)):
+            continue
+        for path in paths(step.http.url):
+            name = path.removeprefix("value.")
+            if path.startswith("value.") and not task.values.get(name):
+                raise Invalid("schedule.value_missing", field=f"value_{name}", name=name)
+        if not re.match(r"https?://[^\s/]+", fill_url(step.http.url, known)):
+            name = next((path.removeprefix("value.") for path in paths(step.http.url)), "")
+            raise Invalid("schedule.url", field=f"value_{name}" if name else "steps")
 
 
 def _plain(value: object) -> object:

@@ -46,7 +46,9 @@ def _month(words: Words, lang: str, shape: Shape, at: str) -> str:
     if shape.months and not quarter:
         return ""
     if all(day.isdigit() for day in shape.days):
-        days = words.say(lang, "when.and").join(words.say(lang, "when.nth", n=_ordinal(lang, day)) for day in shape.days)
+        days = words.say(lang, "when.and").join(
+            words.say(lang, "when.nth", n=_ordinal(lang, day)) for day in shape.days
+        )
     elif len(shape.days) == 1:
         days = _place(words, lang, shape.days[0])
     else:

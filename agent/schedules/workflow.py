@@ -147,7 +147,8 @@ class Workflow:
         if self.dry and not call.reads:
             self.shown.append((f"{place}{name}", "http", request))
             return {"status": 0, "json": None, "text": "", "dry": True}
-        headers = {key.lower(): _line(fill(value, sealed)) for key, value in call.headers.items()}
+        filled = {key.lower(): _line(fill(value, sealed)) for key, value in call.headers.items()}
+        headers = {key: value for key, value in filled.items() if value}
         if not call.reads:
             headers.setdefault("idempotency-key", f"{self.name}-{self._stable(place)}{name}"[:200])
 

@@ -174,12 +174,13 @@ class Form:
         self.fail(error.field, self.v.sentence(*self.v.explain(error)))
         return True
 
-    def fail(self, name: str, text: str) -> None:
-        """Show a text at a field."""
+    def fail(self, name: str, text: str, *, focus: bool = True) -> None:
+        """Show a text at a field. `focus` False leaves the cursor where somebody types."""
         made, error = self._fields[name]
         made.attr(aria_invalid="true")
         error.set_text(text)
-        _focus(made)
+        if focus:
+            _focus(made)
 
     def clear_errors(self) -> None:
         """Take all errors away, before the next try."""
