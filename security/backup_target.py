@@ -54,7 +54,7 @@ class TargetSettings:
                 raise Invalid("backup.endpoint", "endpoint")
             if not BUCKET.fullmatch(self.bucket):
                 raise Invalid("backup.bucket", "bucket")
-            if self.prefix and not re.fullmatch(r"[\w.-]+(/[\w.-]+)*", self.prefix):
+            if self.prefix and not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", self.prefix):
                 raise Invalid("backup.prefix", "prefix")
             if not self.access_key:
                 raise Invalid("backup.access_key", "access_key")
