@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import datetime
 from itertools import islice
 from typing import Any
+from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, and_, func, select, update
+from sqlalchemy import Connection, and_, func, or_, select, update
 
 from agent.memory import portable
 from agent.memory import rows as table
 from agent.memory.base import MemoryScope
 from agent.memory.embedder import CHOICES
 from agent.memory.forget import Forgetter, Preview, Wish
-from agent.memory.newrow import local, reworded
+from agent.memory.newrow import OURS, local, reworded
 from agent.memory.rows import memory_t, store_t
 from agent.memory.shown import FoundItem, Item, MemoryState, Place, item, state_of
 from agent.memory.store import MemoryStore
@@ -21,9 +23,11 @@ from agent.memory.tokens import PINNED
 from storage.audit import Audit
 from storage.clock import Clock
 from storage.errors import Invalid, NotFound
+from storage.ledger import conversation_t
 from storage.principal import Principal
 
 MOST_PAGE = 200
+MOST_PLACES = 1_000
 MOST_CHARS = 2_000
 BATCH = 200
 MINE = 0  # place number of one's own memory, whether it exists yet or not
@@ -42,7 +46,7 @@ class MemoryActions:
         """One's own memory first; with memory.manage all others of the tenant. Right: memory.own."""
         who.require("memory.own")
 
-        def fn(c: Connection) -> list[Any]:
+        def fn(c: Connection) -> tuple[list[Any], dict[int, str]]:
             facts = func.sum((memory_t.c.kind.not_in(("turn", "chunk"))).cast(table.INTEGER))
             joined = store_t.outerjoin(memory_t, memory_t.c.store_id == store_t.c.id)
             query = select(
@@ -51,19 +55,21 @@ class MemoryActions:
             mine = store_t.c.tenant == who.tenant
             if not who.may("memory.manage"):
                 mine = and_(mine, store_t.c.kind == "person", store_t.c.key == who.id)
-            return list(
+            found = list(
                 c.execute(
                     query.select_from(joined)
                     .where(mine)
                     .group_by(store_t.c.id)
                     .order_by(func.max(memory_t.c.at).desc())
-                    .limit(1000)
+                    .limit(MOST_PLACES)
                 )
             )
+            return found, _names(c, found)
 
         own = Place(id=MINE, kind="person", key=who.id, rows=0, facts=0, newest=0)
         others = []
-        for row in await self.db.read(fn):
+        found, names = await self.db.read(fn)
+        for row in found:
             is_mine = row.kind == "person" and row.key == who.id
             place = Place(
                 id=MINE if is_mine else row.id,
@@ -72,6 +78,7 @@ class MemoryActions:
                 rows=row.n,
                 facts=int(row.facts or 0),
                 newest=row.at or 0,
+                name=names.get(row.id, ""),
             )
             if is_mine:
                 own = place
@@ -134,15 +141,25 @@ class MemoryActions:
         kind: str = "",
         before: int | None = None,
         history: bool = False,
+        month: str = "",
         limit: int = 50,
     ) -> list[Item]:
-        """Rows, newest first. `kind` empty: all but pieces of documents. `before`: ids below, for the next page."""
+        """Rows, newest first.
+
+        Args:
+            kind: empty for all but pieces of documents.
+            before: ids below this one, for the next page.
+            month: "2026-05" for what was said then.
+        """
         store = await self.memory.own_store(await self._scope(who, place))
         where = [memory_t.c.store_id == store, memory_t.c.kind == kind if kind else memory_t.c.kind != "chunk"]
         if not history:
             where += [memory_t.c.superseded_by.is_(None), memory_t.c.retracted_at.is_(None)]
         if before is not None:
             where.append(memory_t.c.id < before)
+        if month:
+            first, end = _month(month, self.memory.zone)
+            where += [memory_t.c.at >= first, memory_t.c.at < end]
         query = select(memory_t).where(and_(*where)).order_by(memory_t.c.id.desc()).limit(min(limit, MOST_PAGE))
         return [] if store is None else [item(row) for row in await self.db.read(lambda c: list(c.execute(query)))]
 
@@ -159,6 +176,13 @@ class MemoryActions:
             return out
 
         return sorted((await self.db.read(fn)).items()) if store is not None else []
+
+    async def one(self, who: Principal, number: int) -> tuple[Item, Place]:
+        """A row, and the memory that it stands in."""
+        _, row = await self._row(who, number)
+        own = row.store_kind == "person" and row.store_key == who.id
+        id = MINE if own else row.store_id
+        return item(row), Place(id=id, kind=row.store_kind, key=row.store_key, rows=0, facts=0, newest=0)
 
     async def related(self, who: Principal, number: int, *, limit: int = 8) -> list[FoundItem]:
         """What is near a row in words and meaning, for the picture."""
@@ -290,6 +314,30 @@ class MemoryActions:
             yield "".join(portable.line(row, current=state_of(row) == "now") + "\n" for row in rows)
             after = rows[-1].id
 
+    async def export_person(self, who: Principal, person: str) -> AsyncIterator[str]:
+        """All that is kept of a person anywhere in the tenant: their own memory, and what they said in groups.
+
+        Right: memory.own for oneself, memory.manage for others.
+        """
+        who.require("memory.own" if person == who.id else "memory.manage")
+        await self.memory.settle()
+        await self._record(who, MemoryScope(tenant=who.tenant, person=person), "memory.export_person", 0)
+        yield portable.head("person", person, self.clock.ms()) + "\n"
+        own = select(store_t.c.id).where(
+            and_(store_t.c.tenant == who.tenant, store_t.c.kind == "person", store_t.c.key == person)
+        )
+        theirs = or_(memory_t.c.store_id.in_(own), memory_t.c.speaker_id == person)
+        after = 0
+        while True:
+            query = select(memory_t).where(
+                and_(memory_t.c.tenant == who.tenant, theirs, memory_t.c.id > after, memory_t.c.kind != "chunk")
+            )
+            rows = await self.db.read(lambda c, q=query: list(c.execute(q.order_by(memory_t.c.id).limit(BATCH))))  # type: ignore[misc]
+            if not rows:
+                return
+            yield "".join(portable.line(row, current=state_of(row) == "now") + "\n" for row in rows)
+            after = rows[-1].id
+
     async def import_(self, who: Principal, place: int, lines: Iterable[str]) -> int:
         """Take in an export; rows that are there already are not doubled. Gives how many lines were taken.
 
@@ -330,6 +378,37 @@ class MemoryActions:
     async def _record(self, who: Principal, scope: MemoryScope, action: str, number: int) -> None:
         target = f"{_target(scope)} {number}" if number else _target(scope)
         await self.db.write(lambda c: self.audit.record(c, who, action, target))
+
+
+def _names(c: Connection, places: Sequence[Any]) -> dict[int, str]:
+    """What people call the memories: a person's name as last seen, a group's title."""
+    people = [row.id for row in places if row.kind == "person"]
+    out: dict[int, str] = {}
+    for i in range(0, len(people), table.PART):
+        said = and_(
+            memory_t.c.store_id.in_(people[i : i + table.PART]), memory_t.c.kind == "turn", memory_t.c.speaker != OURS
+        )
+        last = select(func.max(memory_t.c.id)).where(said).group_by(memory_t.c.store_id)
+        found = select(memory_t.c.store_id, memory_t.c.speaker).where(memory_t.c.id.in_(last))
+        out |= {row.store_id: row.speaker for row in c.execute(found)}
+    groups = {row.key.partition("/"): row.id for row in places if row.kind == "group"}
+    for (bot, _, key), number in list(groups.items())[:MOST_PAGE]:
+        mine = and_(conversation_t.c.bot == bot, conversation_t.c.key == key)
+        out[number] = str(c.execute(select(conversation_t.c.title).where(mine).limit(1)).scalar() or "")
+    return out
+
+
+def _month(month: str, zone: ZoneInfo) -> tuple[int, int]:
+    """First ms of a month and of the next one.
+
+    Raises: Invalid `memory.month`.
+    """
+    try:
+        first = datetime.strptime(month, "%Y-%m").replace(tzinfo=zone)
+    except ValueError:
+        raise Invalid("memory.month", field="month") from None
+    after = first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
+    return int(first.timestamp() * 1000), int(after.timestamp() * 1000)
 
 
 def _target(scope: MemoryScope) -> str:

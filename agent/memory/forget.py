@@ -15,7 +15,7 @@ from agent.memory.base import MemoryScope
 from agent.memory.newrow import OURS
 from agent.memory.rows import memory_t, store_t
 from agent.memory.tokens import unpack
-from agent.memory.transcripts import forgetting, redact, unended
+from agent.memory.transcripts import forgetting, of_person, redact, unended
 from storage.background import Background
 from storage.database import Database
 from storage.errors import Unavailable
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 SAMPLES = 20
 MOST = 200_000  # rows of one wish
-SLICE = 2_000
+SLICE = 1_000  # rows in one transaction
 MOST_LATER = 20_000
 SWEEP_SECONDS = 2.0
 MATCHES = 0.6  # share of a search's weight that a row must hold to be meant by it
@@ -101,7 +101,7 @@ class Forgetter:
     def __init__(self, memory: Any) -> None:
         self.memory: Remembering = memory
         self.db: Database = memory.db
-        self.on_forgotten: list[Callable[[], None]] = []
+        self.on_forgotten: list[Callable[[], object]] = []
         self._later: set[tuple[str, int]] = set()  # (tenant, message) whose words go once they were sent
         self._wake = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
@@ -158,39 +158,47 @@ class Forgetter:
         """What `forget` would remove now. Changes nothing."""
         await self.memory.settle()
         stores, ids = await self._found(scope, wish)
-        rows = await self.db.read(lambda c: _chosen(c, scope.tenant, stores, wish, ids))
-        return _preview(rows)
+
+        def fn(c: Connection) -> Preview:
+            rows = _chosen(c, scope.tenant, stores, wish, ids)
+            return _preview(rows, _sent(c, scope.tenant, wish))
+
+        return await self.db.read(fn)
 
     async def forget(self, scope: MemoryScope, wish: Wish) -> Preview:
-        """Remove for good, echoes and transcripts too. Gives what was removed. Safe to repeat."""
+        """Remove for good, echoes and transcripts too. Gives what was removed. Safe to repeat.
+
+        Much goes in several transactions, so that others can write in between; cut off, the rest is still there.
+        """
         await self.memory.settle()
         stores, ids = await self._found(scope, wish)
         tenant, index = scope.tenant, self.memory.index
+        chosen = [row.id for row in await self.db.read(lambda c: _chosen(c, tenant, stores, wish, ids))]
+        sent = await self.db.read(lambda c: _sent(c, tenant, wish))
         waiting: list[int] = []
+        gone: list[Row[Any]] = []
 
-        def fn(c: Connection) -> list[Row[Any]]:
-            rows = _chosen(c, tenant, stores, wish, ids)
-            for i in range(0, len(rows), SLICE):
-                table.remove_rows(c, index, rows[i : i + SLICE])
-            messages = [row.message_id for row in rows if row.message_id]
-            drawn_from = sorted({*messages, *_messages(rows)})
+        def fn(c: Connection, some: Sequence[int], messages: Sequence[int]) -> list[Row[Any]]:
+            rows = list(table.full_rows(c, tenant, some).values())
+            table.remove_rows(c, index, rows)
+            drawn_from = sorted({*_messages(rows), *(row.message_id for row in rows if row.message_id), *messages})
             redact(c, tenant, drawn_from, [row.id for row in rows])
             waiting.extend(unended(c, tenant, drawn_from))
-            if wish.everything and not wish.person and stores:
-                left = select(memory_t.c.id).where(memory_t.c.store_id.in_(stores)).limit(1)
-                if c.execute(left).first() is None:
-                    c.execute(delete(store_t).where(store_t.c.id.in_(stores)))
             return rows
 
-        rows = await self.db.write(fn)
-        self.memory.forgotten(sorted({row.store_id for row in rows} | set(stores)))
+        for i in range(0, max(len(chosen), len(sent), 1), SLICE):
+            some, messages = chosen[i : i + SLICE], sent[i : i + SLICE]
+            gone += await self.db.write(lambda c, s=some, m=messages: fn(c, s, m))  # type: ignore[misc]
+            self.memory.forgotten(sorted({row.store_id for row in gone} | set(stores)))
+        if wish.everything and not wish.person and stores:
+            await self.db.write(lambda c: _drop_empty(c, stores))
         if waiting:
             self.later(tenant, waiting)
-        for told in self.on_forgotten if rows else ():
+        for told in self.on_forgotten if gone or sent else ():
             told()
-        if rows:
+        if gone:
             self._purging = self.memory.background.spawn("memory-purge", self.purge())
-        return _preview(rows)
+        return _preview(gone, sent)
 
     async def purge(self) -> None:
         """Drop what removed rows left in the word index, a slice at a time between other writes."""
@@ -285,14 +293,26 @@ def _echoes(c: Connection, stores: Sequence[int], rows: Sequence[Row[Any]]) -> d
     return out
 
 
-def _preview(rows: Sequence[Row[Any]]) -> Preview:
+def _sent(c: Connection, tenant: str, wish: Wish) -> list[int]:
+    """Messages of a person who is forgotten whole: also those that were never kept."""
+    narrow = wish.ids or wish.source or wish.since or wish.until or wish.query
+    return of_person(c, tenant, wish.person) if wish.person and not narrow else []
+
+
+def _drop_empty(c: Connection, stores: Sequence[int]) -> None:
+    left = select(memory_t.c.id).where(memory_t.c.store_id.in_(stores)).limit(1)
+    if c.execute(left).first() is None:
+        c.execute(delete(store_t).where(store_t.c.id.in_(stores)))
+
+
+def _preview(rows: Sequence[Row[Any]], sent: Sequence[int]) -> Preview:
     counts: dict[str, int] = {}
     for row in rows:
         counts[row.kind] = counts.get(row.kind, 0) + 1
     newest = sorted(rows, key=lambda row: -int(row.at or 0))[:SAMPLES]
     return Preview(
         counts=counts,
-        messages=len({*(row.message_id for row in rows if row.message_id), *_messages(rows)}),
+        messages=len({*(row.message_id for row in rows if row.message_id), *_messages(rows), *sent}),
         samples=tuple(
             Sample(id=row.id, kind=row.kind, text=row.text[:300], speaker=row.speaker, at=row.at or 0) for row in newest
         ),

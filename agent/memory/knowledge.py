@@ -29,8 +29,10 @@ from storage.clock import Clock
 from storage.database import new_id
 from storage.errors import AppError, Conflict, Invalid, NotFound, TooLarge
 from storage.principal import Principal
+from storage.tables.bots import Bot
 
 log = logging.getLogger(__name__)
+bot_t = Bot.__table__  # type: ignore[attr-defined]
 
 MOST_DOCUMENTS = 5_000
 LONGEST_NAME = 200
@@ -125,6 +127,12 @@ class Knowledge:
             return [_shown(row, embedder) for row in c.execute(mine)]
 
         return await self.db.read(fn)
+
+    async def bots(self, who: Principal) -> Sequence[str]:
+        """Names of the bots that may have documents of their own. Right: knowledge.manage."""
+        who.require("knowledge.manage")
+        query = select(bot_t.c.name).where(bot_t.c.tenant == who.tenant).order_by(bot_t.c.name)
+        return await self.db.read(lambda c: [row.name for row in c.execute(query)])
 
     async def file_of(self, who: Principal, number: int) -> tuple[str, Path]:
         """Name and path of the stored file, for download. Right: knowledge.manage."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from agent.memory.forget import Forgetter
 from agent.memory.knowledge import Knowledge
 from agent.memory.said import SaidToIt
 from agent.memory.store import MemoryStore, build_memory
+from agent.memory.takeaway import TakeAway
 from storage.audit import Audit
 from storage.background import Background
 from storage.clock import Clock
@@ -29,6 +31,7 @@ class MemoryParts:
     knowledge: Knowledge
     said: SaidToIt
     extractor: Extractor
+    takeaway: TakeAway
 
     async def start(self) -> None:
         """Quick; what takes time goes on behind."""
@@ -65,11 +68,19 @@ def build_parts(
     """
     store = build_memory(db, clock, background, index_dir, embedder=embedder)
     forgetter = Forgetter(store)
+    actions = MemoryActions(store, forgetter, audit, clock)
+    takeaway = TakeAway(actions=actions, folder=index_dir / "exports", clock=clock)
+
+    async def tidy() -> None:
+        await asyncio.to_thread(takeaway.tidy)
+
+    forgetter.on_forgotten.append(lambda: background.spawn("memory-exports", tidy()))
     return MemoryParts(
         store=store,
         forgetter=forgetter,
-        actions=MemoryActions(store, forgetter, audit, clock),
+        actions=actions,
         knowledge=Knowledge(store, audit, clock, background, files_dir),
         said=SaidToIt(store, forgetter, words),
         extractor=Extractor(store, clock, background, ask),
+        takeaway=takeaway,
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Place:
-    """A memory: whose it is and how much it holds. `id` is `MINE` for one's own."""
+    """A memory: whose it is and how much it holds. `id` is `MINE` for one's own; `name` is a person's or group's."""
 
     id: int
     kind: str
@@ -16,6 +16,7 @@ class Place:
     rows: int
     facts: int
     newest: int
+    name: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +39,8 @@ class Item:
     valid_to: int | None
     replaced_by: int | None
     pinned: bool
+    speaker_id: str = ""
+    document_id: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,4 +91,6 @@ def item(row: Any) -> Item:
         valid_to=row.valid_to,
         replaced_by=row.superseded_by,
         pinned=row.pinned_at is not None,
+        speaker_id=row.speaker_id,
+        document_id=row.document_id or 0,
     )

@@ -44,6 +44,15 @@ def redact(c: Connection, tenant: str, messages: Sequence[int], memories: Sequen
     return emptied
 
 
+def of_person(c: Connection, tenant: str, person: str) -> list[int]:
+    """Messages that a person sent, by the id under which memory knows them (`feishu:ou_x`, `user:1`)."""
+    channel, _, sender = person.partition(":")
+    here = and_(message_t.c.channel.in_(("web", "api")), message_t.c.sender == person)
+    there = and_(message_t.c.channel == channel, message_t.c.sender == sender)
+    mine = and_(message_t.c.tenant == tenant, message_t.c.direction == "in", message_t.c.text != "", or_(here, there))
+    return [row.id for row in c.execute(select(message_t.c.id).where(mine))]
+
+
 def unended(c: Connection, tenant: str, messages: Sequence[int]) -> list[int]:
     """Those of the messages for which something still runs or waits to be sent: to be emptied later."""
     out = []

@@ -15,7 +15,7 @@ class Limits:
         members, unpacked, ratio: of an archive (Word, Excel and PowerPoint files are archives).
     """
 
-    bytes: int = 50_000_000
+    bytes: int = 48_000_000
     seconds: float = 180.0
     memory: int = 1_500_000_000
     pages: int = 3_000
