@@ -73,9 +73,16 @@ def _refusals(operation: dict[str, Any], path: str, *, free: bool) -> None:
 
 def methods_at(app: FastAPI, path: str) -> list[str]:
     """All methods that are taken at a path."""
+    paths = contract(app)["paths"]
+    if path in paths:
+        return sorted(method.upper() for method in paths[path])
     found: set[str] = set()
-    for template, methods in contract(app)["paths"].items():
-        if re.fullmatch(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template)), path):
+    for template, methods in paths.items():
+        pattern = re.escape(template)
+        for one in next(iter(methods.values())).get("parameters", ()):
+            kind = r"\d+" if one["schema"].get("type") == "integer" else "[^/]+"
+            pattern = pattern.replace(re.escape("{" + one["name"] + "}"), kind)
+        if re.fullmatch(pattern, path):
             found |= {method.upper() for method in methods}
     return sorted(found)
 

@@ -287,7 +287,12 @@ async def test_refusals_have_one_form(house: ApiHouse, path: str, method: str, s
 
 async def test_a_wrong_method_is_told_the_right_ones(house: ApiHouse) -> None:
     client = await house.caller("*")
-    for path, methods in (("tasks", "GET, POST"), ("channels/x", "DELETE, GET, PUT"), ("memory/7", "DELETE")):
+    for path, methods in (
+        ("tasks", "GET, POST"),
+        ("channels/x", "DELETE, GET, PUT"),
+        ("memory/7", "DELETE"),
+        ("memory/search", "POST"),
+    ):
         found = await client.patch(f"/api/v1/{path}")
         assert (found.status_code, found.headers["allow"]) == (405, methods)
 
