@@ -300,6 +300,7 @@ class House:
             background=self.background,
             words=words,
         )
+        self.schedules.join(self.ledger)
         self._remote()
         self.eyes = self._seen(serving=serving)
         self._follow()

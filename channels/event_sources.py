@@ -75,7 +75,9 @@ class EventSources:
             data: dict[str, object] = {"task": task}
             if name == "task.failed":
                 data |= {"reason": self.events.words.reason(ending.reason, {}), "code": ending.reason}
-            rows += self.events.write(c, Event(tenant=job.tenant, name=name, cause="", data=data))
+            # what a schedule has made goes to its own bot as it is: that one need not hear of it twice
+            apart = job.bot if job.kind == "schedule" and ending.say else ""
+            rows += self.events.write(c, Event(tenant=job.tenant, name=name, cause="", data=data, apart=apart))
         if ending.reason.startswith("budget."):
             data = {"budget": {"of": _spender(c, job, ending.reason), "spent": "", "limit": "", "percent": 100}}
             day = now // 86_400_000

@@ -30,7 +30,7 @@ def mount(panel: Panel, schedules: ScheduleActions) -> None:
     @ui.page(CALENDAR)
     async def page(month: str = "") -> None:
         v = panel.enter()
-        with panel.frame(v, "place.schedules", place=HERE, css=("operations.css", "schedules.css")):
+        with panel.frame(v, "place.schedules", place=HERE, css=("panel-build.css", "schedules.css")):
             schedule_views(v, CALENDAR)
             today = datetime.fromtimestamp(schedules.clock.ms() / 1000, UTC).astimezone(zone_of(ZONE)).date()
             first = _month(month) or today.replace(day=1)
@@ -98,6 +98,8 @@ def _grid(
                 if (more := len(_by_name(day)) - SHOWN) > 0:
                     box("small muted", f"+{more}")
             made.on("click", panel.act(v, opened, day))
+        for _ in range(7 - days[-1].day.isoweekday()):
+            box("month-gap")
 
 
 def _by_name(day: MonthDay) -> list[tuple[str, str]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from nicegui import ui
@@ -209,25 +208,28 @@ class ScheduleForm:
 
     def _draft(self, values: Values) -> ScheduleDraft:
         zone = values["zone"] or ZONE
-        made = ScheduleDraft(
+        spans = {name: seconds_of(values[name] or "0", name) for name in _SPANS}
+        counts = {name: _count(values[name], name) for name in _COUNTS}
+        secrets = {name.removeprefix("secret_"): value for name, value in values.items() if name.startswith("secret_")}
+        return ScheduleDraft(
             name=values["name"],
             kind=self.kind,
             expression=self.when.chosen(values),
             zone=zone,
             task=self._task(values),
-            secrets={
-                name.removeprefix("secret_"): value
-                for name, value in values.items()
-                if name.startswith("secret_") and value
-            },
+            secrets={name: value for name, value in secrets.items() if value},
             bot=values["bot"],
             target=values["target"],
             missed=values["missed"],
+            missed_within=spans["missed_within"],
             overlap=values["overlap"],
+            retries=counts["retries"],
+            backoff=spans["backoff"],
+            timeout=spans["timeout"],
+            alert_after=counts["alert_after"],
+            pause_after=counts["pause_after"],
             expires_at=moment_of(values["expires_at"], zone, "expires_at"),
         )
-        spans = {name: seconds_of(values[name] or "0", name) for name in _SPANS}
-        return replace(made, **spans, **{name: _count(values[name], name) for name in _COUNTS})
 
     def _task(self, values: Values) -> Task:
         match self.kind:

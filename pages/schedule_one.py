@@ -19,7 +19,7 @@ from pages.parts.figure import figure
 from pages.parts.markup import box, span, tag
 from pages.parts.state import empty, note
 from pages.schedule_dry import show_dry
-from pages.schedule_parts import HERE, run_badge, state_badge, told_badge, when, why
+from pages.schedule_parts import HERE, run_badge, state_badge, time_list, told_badge, when, why
 from pages.visitor import Visitor, explain
 
 Redraw = Callable[[], Awaitable[None]]
@@ -174,12 +174,7 @@ def _next(v: Visitor, row: ScheduleView, times: Sequence[int]) -> None:
         if not times:
             tag("p", v.t(f"schedules.next.{row.state}"), "muted")
             return
-        with tag("ol", "", "times"):
-            for at in times:
-                with tag("li"):
-                    moment(v, at, "exact")
-                    with span("", "faint small"):
-                        moment(v, at)
+        time_list(v, times, row.draft.zone)
 
 
 class History:
@@ -224,7 +219,7 @@ class History:
 
     def _run(self, run: RunView) -> None:
         v = self.v
-        with box("run"):
+        with box("runrow"):
             with box("line"):
                 run_badge(v, run)
                 with box("grow small"), box("bar muted"):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from urllib.parse import quote
 
+from agent.schedules.cron import zone_of
 from agent.schedules.say import said
 from agent.schedules.views import RunView, ScheduleView
-from pages.parts.badge import badge
-from pages.parts.markup import Markup, span
+from pages.parts.badge import badge, moment
+from pages.parts.markup import Markup, span, tag
 from pages.parts.views import views
 from pages.visitor import Visitor, explain
 
@@ -63,6 +66,20 @@ def told_badge(v: Visitor, run: RunView) -> Markup | None:
     if not run.delivery:
         return None
     return badge(v, _TOLD.get(run.delivery, "unknown"), v.t(f"schedules.told.{run.delivery}"))
+
+
+def time_list(v: Visitor, times: Sequence[int], zone: str) -> Markup:
+    """Times at the schedule's own place, with their weekdays and how far away they are."""
+    place = zone_of(zone)
+    with tag("ol", "", "times") as made:
+        for at in times:
+            local = datetime.fromtimestamp(at / 1000, UTC).astimezone(place)
+            with tag("li"):
+                span(f"{local:%Y-%m-%d %H:%M}", "mono")
+                span(v.t(f"when.weekday.{local.isoweekday()}"), "small muted")
+                with span("", "faint small"):
+                    moment(v, at)
+    return made
 
 
 def why(v: Visitor, run: RunView) -> tuple[str, str]:

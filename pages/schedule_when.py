@@ -14,10 +14,10 @@ from agent.schedules.plain import read_plain
 from agent.schedules.say import said
 from agent.schedules.shape import DAYS_OF_MONTH, EVERY, HOUR_STEPS, STEPS, Shape, expression_of, shape_of
 from pages.frame import Panel
-from pages.parts.badge import moment
 from pages.parts.form import Form
 from pages.parts.markup import Markup, box, span, tag
 from pages.parts.state import note
+from pages.schedule_parts import time_list
 from pages.visitor import Visitor
 from storage.errors import AppError, Invalid
 
@@ -226,19 +226,11 @@ class WhenFields:
             with self.times:
                 note("warn", self.v.sentence(what, remedy))
             return
-        place = zone_of(zone)
         self.times.clear()
         with self.times:
             if not found:
                 note("warn", self.v.t("schedules.next.over"))
-            with tag("ol", "", "times"):
-                for at in found:
-                    local = datetime.fromtimestamp(at / 1000, UTC).astimezone(place)
-                    with tag("li"):
-                        span(f"{local:%Y-%m-%d %H:%M}", "mono")
-                        span(self.v.t(f"when.weekday.{local.isoweekday()}"), "small muted")
-                        with span("", "faint small"):
-                            moment(self.v, at)
+            time_list(self.v, found, zone)
 
 
 def _read(args: object) -> tuple[str, dict[str, str]]:

@@ -79,7 +79,7 @@ class ScheduleHouse(BotHouse):
         )
         self.parts.handler.ask = self._ask
         self.runner.handlers["schedule"] = self.parts.handler
-        self.ledger.in_finish = self.parts.settling.finished
+        self.parts.join(self.ledger)
         self.schedules, self.ticker, self.views = (
             self.parts.actions,
             self.parts.clockwork.ticker,

@@ -48,6 +48,14 @@ class ScheduleParts:
     settling: Settling
     clockwork: Clockwork
 
+    def join(self, ledger: Ledger) -> None:
+        """Settle runs in the transactions in which their jobs end, beside whoever takes part in them already."""
+        others = ledger.in_finish
+        ledger.in_finish = lambda c, job, ending, now: (
+            *others(c, job, ending, now),
+            *self.settling.finished(c, job, ending, now),
+        )
+
     async def provide(self, file: str, entries: Sequence[Mapping[str, object]]) -> None:
         """Apply `scheduler.yaml`."""
         await self.actions.provision(file, each(file, entries, read_entry))

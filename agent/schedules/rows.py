@@ -168,7 +168,7 @@ class RunRows:
         )
         bot = c.execute(found).first()
         if bot is None:
-            return OWN, "{}", "delivery.no_bot"
+            return OWN, "{}", "schedule.no_bot"
         if row.address:
             return bot.type, row.address, ""
         target = row.target or str(json.loads(bot.settings or "{}").get("push_to") or "")

@@ -69,7 +69,7 @@ class Settling:
             return ()
         return self._recovered(c, row, run) if ok else self._missed(c, row, run, why, now)
 
-    def left_open(self, c: Connection) -> Sequence[Row[Any]]:
+    def left_open(self, c: Connection) -> Sequence[Any]:
         """Runs whose jobs have ended without settling them: cancelled ones, and what a crash left."""
         query = (
             select(run_t.c.id, run_t.c.job_id, job_t.c.status, job_t.c.reason, job_t.c.detail)
@@ -77,8 +77,7 @@ class Settling:
             .where(and_(run_t.c.state.in_(("queued", "running")), job_t.c.status.not_in(("todo", "doing", "waiting"))))
             .limit(200)
         )
-        rows: Sequence[Row[Any]] = c.execute(query).all()
-        return rows
+        return list(c.execute(query).all())
 
     # ---- what follows
 

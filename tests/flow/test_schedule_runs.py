@@ -299,7 +299,7 @@ async def test_a_channel_that_is_not_there_is_said_in_the_history(house: Schedul
     await pass_nine(house, clock)
     await house.settled(1)
     (run,) = await house.views.runs(OWNER)
-    assert (run.state, run.delivery, run.delivery_error) == ("ok", "failed", "delivery.no_bot")
+    assert (run.state, run.delivery, run.delivery_error) == ("ok", "failed", "schedule.no_bot")
     assert await house.deliveries() == []
 
 
