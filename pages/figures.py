@@ -11,6 +11,7 @@ from agent.trace import OverviewView
 from pages.frame import Panel
 from pages.parts.badge import badge, duration
 from pages.parts.chart import ACCENT, BAD, SECOND, axes, bars, chart, curve, numbers
+from pages.parts.folds import Folds
 from pages.parts.markup import box, span, tag
 from pages.parts.segments import segments
 from pages.parts.state import empty
@@ -48,7 +49,7 @@ class FiguresPage:
 
     def __init__(self, panel: Panel, v: Visitor, figures: FigureActions, overview: Overview, hours: int) -> None:
         self.panel, self.v, self.figures, self.overview, self.hours = panel, v, figures, overview, hours
-        self.by = BY[0]
+        self.by, self.folds = BY[0], Folds()
         self._seen: object = None
 
     async def build(self) -> None:
@@ -124,7 +125,9 @@ class FiguresPage:
             ]
             chart(v, title, made)
             rows = [(slot.at, str(slot.done), str(slot.failed)) for slot in found.slots]
-            numbers(v, (v.t("figures.time"), v.t("figures.done"), v.t("figures.failed")), rows)
+            numbers(
+                v, (v.t("figures.time"), v.t("figures.done"), v.t("figures.failed")), rows, self.folds.fold("course")
+            )
 
     def _own(self, found: Figures) -> None:
         v = self.v
@@ -138,7 +141,7 @@ class FiguresPage:
             ]
             chart(v, title, made)
             rows = [(slot.at, duration(slot.own_mean), duration(slot.own_p95)) for slot in found.slots]
-            numbers(v, (v.t("figures.time"), v.t("figures.mean"), "p95"), rows)
+            numbers(v, (v.t("figures.time"), v.t("figures.mean"), "p95"), rows, self.folds.fold("own"))
 
     def _groups(self, found: Figures) -> None:
         v = self.v
@@ -155,9 +158,10 @@ class FiguresPage:
                 bars(v.t("figures.done"), [group.done for group in groups], ACCENT),
                 bars(v.t("figures.failed"), [group.failed for group in groups], BAD),
             ]
-            chart(v, title, made, css="chart tall" if len(groups) > 5 else "chart")
+            chart(v, title, made, css=f"chart {'tall' if len(groups) > 5 else 'low' if len(groups) < 3 else ''}")
             heads = [v.t(f"figures.col.{name}") for name in ("name", "count", "success", "own", "p95", "total")]
-            numbers(v, heads, [_row(name, group) for name, group in zip(names, groups, strict=True)])
+            rows = [_row(name, group) for name, group in zip(names, groups, strict=True)]
+            numbers(v, heads, rows, self.folds.fold("groups"))
 
     def _reasons(self, found: Figures) -> None:
         if not found.reasons:

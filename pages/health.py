@@ -12,6 +12,7 @@ from pages.health_symptoms import Symptoms
 from pages.health_watch import Watch
 from pages.parts.badge import badge, duration, moment
 from pages.parts.button import button, link
+from pages.parts.folds import Folds
 from pages.parts.markup import box, span, tag
 from pages.visitor import Visitor
 from security.health.actions import HealthActions
@@ -51,7 +52,7 @@ class HealthPage:
 
     def __init__(self, panel: Panel, v: Visitor, health: HealthActions) -> None:
         self.panel, self.v, self.health = panel, v, health
-        self.pressed = tag("span")
+        self.pressed, self.folds = tag("span"), Folds()
         self._seen: object = None
 
     def begin_with(self) -> None:
@@ -151,7 +152,7 @@ class HealthPage:
             for row in loud:
                 self._row(row)
             if quiet:
-                with tag("details", "", "quiet-rows"):
+                with self.folds.fold(group, "quiet-rows"):
                     tag("summary", v.t("healthpage.fine", n=len(quiet)))
                     for row in quiet:
                         self._row(row)

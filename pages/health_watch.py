@@ -62,7 +62,6 @@ class Watch:
     def _remote(self, panel: Panel, v: Visitor, show: Callable[[], None]) -> None:
         async def make() -> None:
             token = await self.token.make(v.who)
-            show()
             with dialog(v.t("watch.token"), broad=True) as made:
                 tag("p", v.t("watch.token.once"), "muted")
                 copy_line(v, token)
@@ -70,6 +69,7 @@ class Watch:
                 tag("pre", _scrape(v), "pre")
                 with box("formend"):
                     made.cancel(v)
+            show()  # takes the pressed button away, and with it the place of this handler
 
         async def drop() -> None:
             await self.token.drop(v.who)

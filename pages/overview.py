@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nicegui import ui
 
-from agent.figures import FigureActions, Figures
+from agent.figures import BACKLOG, OWN_MS, SUCCESS, FigureActions, Figures
 from agent.trace import JobRow, OverviewView, TraceActions
 from pages.frame import Panel
 from pages.parts.badge import badge, duration, moment
@@ -21,6 +21,8 @@ from storage.principal import Principal
 
 SECONDS = 15.0
 RECENT = 8
+FEWEST = 20
+"""Tasks from which on a missed target says something."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +67,7 @@ def mount(
                 view = await trace.overview(v.who)
                 day = await figures.figures(v.who)
                 rows = await trace.recent(v.who, limit=RECENT)
-                needs = _from_deliveries(v, view)
+                needs = [*_from_deliveries(v, view), *_from_targets(v, view, day)]
                 for source in sources:
                     needs += await source(v)
                 if v.client.is_deleted:
@@ -108,6 +110,31 @@ def _from_deliveries(v: Visitor, view: OverviewView) -> list[Need]:
             )
         )
     return needs
+
+
+def _from_targets(v: Visitor, view: OverviewView, day: Figures) -> list[Need]:
+    """A target that was missed is nothing that is all right, even if each part seems to work."""
+    missed: list[tuple[str, str, dict[str, object]]] = []
+    enough = day.done + day.failed >= FEWEST
+    if enough and day.success is not None and day.success < SUCCESS:
+        share = {"share": f"{100 * day.success:.1f}", "failed": day.failed}
+        missed.append(("success", "/health?symptom=timeout", share))
+    if enough and day.own_mean is not None and day.own_mean >= OWN_MS:
+        missed.append(("own", "/activity/figures", {"own": duration(day.own_mean)}))
+    if view.backlog >= BACKLOG:
+        missed.append(("backlog", "/activity?status=open", {"n": view.backlog}))
+    return [
+        Need(
+            rank=25,
+            state="warn",
+            word=v.t("need.target.word"),
+            what=v.t(f"need.target.{name}", **params),
+            why=v.t(f"need.target.{name}.why"),
+            act=v.t("need.target.act"),
+            to=to,
+        )
+        for name, to, params in missed
+    ]
 
 
 def _verdict(v: Visitor, needs: list[Need]) -> None:

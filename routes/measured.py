@@ -50,7 +50,7 @@ def _tasks(metrics: Metrics, runner: Runner) -> None:
         metrics.queue_seconds.observe(max(0, work.begun_at - job.received_at) / 1000)
         if job.kind == "schedule":
             metrics.schedule_runs.labels(metrics.schedule(job.title), ending.status).inc()
-        if ending.status == "done":
+        if ending.status == "done" and not work.resumed:  # what a restart or a person took is not our own
             metrics.own_seconds.labels(kind).observe(max(0.0, took - work.outside_ms / 1000))
 
     def stepped(name: str, kind: str, result: str, ms: int) -> None:

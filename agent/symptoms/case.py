@@ -130,6 +130,7 @@ def _task(job: Any, steps: list[Any], used: list[Any], now: int) -> TaskCase:
             tools[step.name] += (step.ended_at or end) - step.started_at
     model = sum((step.ended_at or end) - step.started_at for step in steps if step.kind == "model")
     failed = sum(call.total for call in calls if call.outcome != "ok")
+    person = sum((step.ended_at or end) - step.started_at for step in steps if step.kind == "approval")
     return TaskCase(
         id=job.id,
         at=received,
@@ -138,7 +139,7 @@ def _task(job: Any, steps: list[Any], used: list[Any], now: int) -> TaskCase:
         detail=job.detail,
         bot=job.bot,
         attempts=job.attempts,
-        total=max(0, end - received),
+        total=max(0, end - received - person),  # nobody is late who waits for a person
         queue=max(0, (job.started_at or end) - received) if job.attempts <= 1 else 0,
         tools=dict(tools),
         model=max(model, failed if job.status != "done" else 0),  # a failed call leaves no step

@@ -8,6 +8,7 @@ from typing import Any
 from nicegui import ui
 
 from pages.parts.badge import moment
+from pages.parts.folds import Fold
 from pages.parts.markup import box, tag
 from pages.visitor import Visitor
 
@@ -36,7 +37,6 @@ def axes(categories: Sequence[str] = (), *, sideways: bool = False, unit: str = 
     }
     return {
         "animation": False,
-        "aria": {"enabled": True},
         "textStyle": {"fontFamily": FONT, "color": TEXT},
         "grid": {"left": 8, "right": 16, "top": 34, "bottom": 4, "containLabel": True},
         "legend": {"top": 0, "left": 0, "itemWidth": 10, "itemHeight": 10, "icon": "roundRect", "textStyle": label},
@@ -85,9 +85,9 @@ def chart(v: Visitor, title: str, options: dict[str, Any], *, css: str = "chart"
     return made
 
 
-def numbers(v: Visitor, heads: Sequence[str], rows: Sequence[Sequence[str | int]]) -> None:
+def numbers(v: Visitor, heads: Sequence[str], rows: Sequence[Sequence[str | int]], fold: Fold) -> None:
     """The same as a table, behind a toggle. A number in the first column is a time in ms."""
-    with tag("details"):
+    with fold:
         tag("summary", v.t("chart.table"))
         with box("scroll-x", tabindex="0", role="region", aria_label=v.t("chart.table")), tag("table", "", "t"):
             with tag("thead"), tag("tr"):
