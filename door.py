@@ -43,6 +43,8 @@ def panel_app(house: House, announce: Callable[[str], None]) -> Any:
         proof,
         schedules,
         security,
+        server,
+        settings,
         skills,
         trace,
     )
@@ -110,6 +112,8 @@ def panel_app(house: House, announce: Callable[[str], None]) -> Any:
     keeping = house.keeping
     backup.mount(panel, keeping.backups, keeping.backup_settings, keeping.restored)
     audit.mount(panel, house.audit_view, keeping.export, keeping.anchor, house.step_up)
+    server.mount(panel, house.checks, house.addresses)
+    settings.mount(panel, house.addresses, house.outgoing, keeping.rotation)
     setup_page.mount(panel, house.setup, house.account, house.models, house.bot_actions)
 
     @asynccontextmanager
@@ -139,6 +143,7 @@ def panel_app(house: House, announce: Callable[[str], None]) -> Any:
         tasks=house.tasks,
         talks=house.talks,
         messages=house.messages,
+        schedules=house.schedules.actions,
         bots=house.bot_actions,
         models=house.models,
         usage=house.usage,

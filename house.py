@@ -25,6 +25,7 @@ from agent.schedules.parts import ScheduleParts, build_schedules
 from agent.summaries import Summaries
 from agent.talks import TalkActions
 from agent.tasks import TaskActions
+from agent.tools.base import Toolbox
 from agent.tools.fetch import fetch_tool
 from agent.tools.files import file_tools
 from agent.tools.message import message_tool
@@ -32,6 +33,8 @@ from agent.tools.now import time_tool
 from agent.tools.plan import plan_tool
 from agent.tools.post import post_tool
 from agent.tools.recollection import recall_tool, remember_tool
+from agent.tools.schedule import NAMES as SCHEDULE_TOOLS
+from agent.tools.schedule import ScheduleTools
 from agent.trace import TraceActions
 from channels.actions import BotActions
 from channels.bot_entry import read_entry as read_bot
@@ -63,6 +66,7 @@ from security.exposure import Exposure, record_exposure
 from security.gate import Gate
 from security.guessing import Guessing
 from security.keys import KeyActions
+from security.outgoing import Outgoing
 from security.passwords import Passwords
 from security.people import PeopleActions
 from security.probes.facts import Door, Facts
@@ -124,6 +128,7 @@ class House:
         self.passwords, self.guessing = Passwords(), Guessing(clock)
         self.sessions = Sessions(db, clock)
         self.addresses = Addresses(db, clock, audit, hosts=settings.hosts, proxies=settings.proxies)
+        self.outgoing = Outgoing(db, clock, audit, self.egress)
         self.sign_in = SignIn(db, clock, vault, audit, self.passwords, self.guessing, self.sessions)
         self.setup = Setup(
             db, clock, audit, self.passwords, self.guessing, self.sessions, fixed_code=settings.setup_code
@@ -226,6 +231,7 @@ class House:
         tools += [message_tool(Pushes(bots=self.bots).send), post_tool(self.egress)]
         if self.memory is not None:
             tools += [remember_tool(self.memory.store, clock), recall_tool(self.memory.store, clock)]
+        tools += ScheduleTools(lambda: self.schedules.actions, words).tools()
         self.acting = Acting(approvals=approvals, words=words, tools=tools)
         self.loop = AgentLoop(
             router=self.router,
@@ -310,7 +316,7 @@ class House:
         loop = AgentLoop(
             router=self.router,
             answer=ask,
-            toolbox=self.acting.toolbox,
+            toolbox=Toolbox([tool for tool in self.acting.toolbox.all() if tool.name not in SCHEDULE_TOOLS]),
             words=self.words,
             files_dir=self.settings.files_dir,
             permission=self.acting.permission,
@@ -439,6 +445,7 @@ class House:
         await self.eyes.load()
         await self.sessions.load()
         await self.addresses.load()
+        await self.outgoing.load()
         await self.router.reload()
         await self.acting.start(self.background)
         await self.provisioning.look()
