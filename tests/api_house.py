@@ -114,6 +114,7 @@ def uses_of(house: House) -> Uses:
         tasks=house.tasks,
         talks=house.talks,
         messages=house.messages,
+        schedules=house.schedules.actions,
         bots=house.bot_actions,
         models=house.models,
         usage=house.usage,

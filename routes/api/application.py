@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 from agent.memory.actions import MemoryActions
 from agent.models.actions import ModelActions
 from agent.models.usage_actions import UsageActions
+from agent.schedules.actions import ScheduleActions
 from agent.talks import TalkActions
 from agent.tasks import TaskActions
 from agent.trace import TraceActions
@@ -31,6 +32,7 @@ from routes.api.messages import messages_router
 from routes.api.models import models_router
 from routes.api.operations import operations_router
 from routes.api.problems import Problems
+from routes.api.schedules import schedules_router
 from routes.api.tasks import tasks_router
 from routes.hot import Readiness
 from security.audit_view import AuditActions
@@ -53,6 +55,7 @@ class Uses:
     tasks: TaskActions
     talks: TalkActions
     messages: MessageActions
+    schedules: ScheduleActions
     bots: BotActions
     models: ModelActions
     usage: UsageActions
@@ -103,6 +106,7 @@ def api_app(
     app.include_router(keys_router(uses.keys, uses.tokens))
     app.include_router(tasks_router(uses.tasks, alive))
     app.include_router(messages_router(uses.messages, uses.trace))
+    app.include_router(schedules_router(uses.schedules, problems))
     app.include_router(channels_router(uses.bots, problems))
     app.include_router(models_router(uses.models, uses.usage, problems))
     if uses.memory is not None:

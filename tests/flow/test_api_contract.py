@@ -127,7 +127,9 @@ async def ask(client: httpx.AsyncClient, operation: Operation, *, path: str = ""
 
 
 def valid(operation: Operation) -> dict[str, Any]:
-    return {"json": operation.sample(operation.body)} if operation.body is not None else {}
+    wanted = [one for one in operation.raw.get("parameters", ()) if one["in"] == "query" and one.get("required")]
+    params = {"params": {one["name"]: operation.sample(one["schema"]) for one in wanted}} if wanted else {}
+    return {**params, "json": operation.sample(operation.body)} if operation.body is not None else params
 
 
 async def test_nothing_is_open_without_a_key_or_a_right(house: ApiHouse) -> None:
@@ -157,7 +159,7 @@ def hostile(operation: Operation, dice: random.Random) -> Iterator[dict[str, Any
         for value in dice.sample(NASTY_TEXTS, 4):
             text = value.encode("utf-8", "replace").decode()[:5000]
             if one["in"] == "query":
-                yield {"params": {one["name"]: text}, **valid(operation)}
+                yield {**valid(operation), "params": {one["name"]: text}}
             elif one["in"] == "header" and text.isprintable() and text.isascii():
                 yield {"headers": {one["name"]: text or "~"}, **valid(operation)}
     if operation.body is None:

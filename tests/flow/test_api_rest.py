@@ -119,6 +119,39 @@ async def test_models_are_listed_tested_and_switched(house: ApiHouse) -> None:
         assert (await call).status_code == 403
 
 
+async def test_schedules_are_made_run_and_removed(house: ApiHouse) -> None:
+    client, viewer = await house.caller("*"), await house.caller("schedule.view")
+    plan = {"kind": "message", "expression": "0 9 * * 1-5", "task": {"text": "good morning"}}
+    path = "/api/v1/schedules/greeting"
+    made = await client.post("/api/v1/schedules", json={**plan, "name": "greeting"})
+    assert made.status_code == 201
+    assert (made.json()["state"], made.json()["task"]["text"]) == ("on", "good morning")
+    again = await client.post("/api/v1/schedules", json={**plan, "name": "greeting"})
+    assert (again.status_code, again.json()["code"]) == (409, "schedule.name_taken")
+    assert [row["name"] for row in (await viewer.get("/api/v1/schedules")).json()["items"]] == ["greeting"]
+    assert (await client.put(path, json={**plan, "expression": "0 10 * * *"})).json()["expression"] == "0 10 * * *"
+    wrong = await client.put(path, json={**plan, "expression": "nonsense"})
+    assert (wrong.status_code, wrong.json()["fields"][0]["field"]) == (422, "expression")
+    run = await client.post(f"{path}/run")
+    assert run.status_code == 202
+    async with asyncio.timeout(20):
+        while (found := (await viewer.get(f"/api/v1/runs/{run.json()['id']}")).json())["state"] != "ok":
+            await asyncio.sleep(0.02)
+    assert found["output"] == "good morning"
+    assert len((await viewer.get(f"{path}/runs")).json()["items"]) == 1
+    assert (await viewer.get("/api/v1/runs/upcoming")).json()["items"][0]["schedule"] == "greeting"
+    assert len((await viewer.get("/api/v1/runs/preview", params={"expression": "0 9 * * *"})).json()["items"]) == 10
+    tried = (await client.post(f"{path}/try", json=plan)).json()
+    assert [step["what"] for step in tried["steps"]] == ["good morning"]
+    assert (await client.post(f"{path}/pause")).json()["state"] == "paused"
+    assert (await client.post(f"{path}/resume")).json()["state"] == "on"
+    assert (await client.post(f"/api/v1/runs/{found['id']}/cancel")).json() == {"stopped": False}
+    for call in (viewer.post(f"{path}/run"), viewer.put(path, json=plan), viewer.delete(path)):
+        assert (await call).status_code == 403
+    assert (await client.delete(path)).status_code == 204
+    assert (await viewer.get(path)).status_code == 404
+
+
 async def test_usage_and_limits(house: ApiHouse) -> None:
     client, viewer = await house.caller("model.view", "model.manage"), await house.caller("model.view")
     limits = {"bots": {"": 50.0}, "people": {"user:1": 5.0}}
