@@ -101,9 +101,9 @@ async def main(url: str) -> None:
     timed.began.clear()
     begin = time.monotonic()
     await asyncio.gather(*(ledgers[n % MACHINES].accept(message(n, f"burst{n % 100}")) for n in range(1000)))
-    print(f"a burst of 1000: acknowledged in {time.monotonic() - begin:.2f} s", end=", ")
+    print(f"a burst of 1000: acknowledged in {time.monotonic() - begin:.2f} s", flush=True)
     await until_done(1000)
-    print(f"done in {time.monotonic() - begin:.2f} s")
+    print(f"  done in {time.monotonic() - begin:.2f} s")
 
     timed.began.clear()
     timed.takes = 0.05

@@ -246,7 +246,8 @@ class PostgresDatabase:
 
 
 def _prepare(connection: Connection, durable: bool, shared: bool) -> None:
-    wanted = [] if durable else ["set_config('synchronous_commit', 'off', true)"]
+    # what the processes agree on is always on disk: restarted in a hurry, the server would forget a receipt or a claim
+    wanted = [] if durable or shared else ["set_config('synchronous_commit', 'off', true)"]
     if not shared:
         wanted.append(f"pg_advisory_xact_lock({LOCK_WRITE})")
     if wanted:
