@@ -61,7 +61,7 @@ def _waiting(panel: Panel, v: Visitor, approvals: ApprovalActions, rows: Sequenc
         empty(v.t("approvals.empty"), v.t("approvals.empty.hint"))
         return
     for row in rows:
-        with box("card approval", data_approval=row.id):
+        with box("card stack", data_approval=row.id):
             with box("bar"):
                 badge(v, "warn", v.t("approvals.state.asked"))
                 span(str(ask_view(v, row)["label"]), "strong grow")

@@ -37,6 +37,10 @@ def mode_name(v: Visitor, type: str, mode: str) -> str:
     return v.t(key) if v.words.has(v.lang, key) else mode
 
 
+PUSHED = ("push_to", "push_lang")
+"""Settings that stand with the events."""
+
+
 class BotForm:
     """The form of one bot in the current place.
 
@@ -118,7 +122,7 @@ class BotForm:
 
     def _rest(self) -> None:
         """Required fields first, then what has a good default, folded away."""
-        rest = [spec for spec in self._specs() if spec.name not in self._placed]
+        rest = [spec for spec in self._specs() if spec.name not in self._placed and spec.name not in PUSHED]
         needed = [spec for spec in rest if spec.required]
         if needed:
             with box("card"):
@@ -138,6 +142,9 @@ class BotForm:
             tag("h2", self.v.t("bots.events"))
             for event in EVENTS:
                 self.form.check(_event(event), self.v.t(f"bots.event.{event}"), value=event in chosen)
+            for spec in self._specs():
+                if spec.name in PUSHED:
+                    self._field(spec)
 
     def _field(self, spec: FieldSpec) -> None:
         self._placed.add(spec.name)

@@ -31,6 +31,8 @@ def bot_state(v: Visitor, row: BotRow) -> Markup:
         return badge(v, "bad", v.t("bots.state.lost"))
     if row.connection == "connecting":
         return badge(v, "run", v.t("bots.state.connecting"))
+    if row.connection == "waiting" and not row.callback and (row.last_error_at or 0) > (row.last_out or 0):
+        return badge(v, "bad", v.t("bots.state.push_failed"))
     if row.connection == "waiting":
         if row.last_in is not None or (row.callback == "" and row.last_out is not None):
             fresh = now - max(row.last_in or 0, row.last_out or 0) < FRESH

@@ -37,7 +37,7 @@ def mount(panel: Panel, log: LogActions, bots: BotActions) -> None:
     async def page(bot: str = "", way: str = "", state: str = "", q: str = "", before: str = "") -> None:
         v = panel.enter()
         chosen = read_filter(bot, way, state, q, before)
-        with panel.frame(v, "botlog.title", place="/bots", css=("panel-build.css",)):
+        with panel.frame(v, "botlog.title", place="/bots", css=("panel-build.css", "trace.css")):
             bot_views(v, HERE)
             names = [row.name for row in await bots.list(v.who)]
             _history(v, await log.connections(v.who, bot=chosen.bot, ms=DAY), log.clock.ms())
@@ -192,9 +192,12 @@ def _history(v: Visitor, found: Sequence[tuple[str, Sequence[Span]]], now: int) 
 
 
 def share(spans: Sequence[Span], now: int) -> int:
-    """Per cent of the last day in which the bot could hear."""
+    """Per cent of the last day, or since it is known, in which the bot could hear."""
+    if not spans:
+        return 0
     good = sum(one.ended_at - max(one.begun_at, now - DAY) for one in spans if one.state in ("online", "waiting"))
-    return min(100, round(100 * good / DAY))
+    known = spans[-1].ended_at - max(spans[0].begun_at, now - DAY)
+    return min(100, round(100 * good / known)) if known > 0 else 0
 
 
 def _name(v: Visitor, one: Span) -> str:
