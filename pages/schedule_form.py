@@ -143,6 +143,7 @@ class ScheduleForm:
                 blank.label[v.lang] if blank else name,
                 value=task.values.get(name, ""),
                 help=blank.help.get(v.lang, "") if blank else "",
+                optional=blank.optional if blank else True,
             )
         for name in self._secrets:
             blank = template.blank(name) if template else None

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from nicegui import ui
 
 from agent.schedules.actions import ScheduleActions
-from agent.schedules.views import RunView, ScheduleView
+from agent.schedules.views import CUT, RunView, ScheduleView
 from agent.schedules.words import span_of
 from pages.frame import Frame, Panel
 from pages.parts.badge import duration, moment
@@ -16,6 +16,7 @@ from pages.parts.button import button, link
 from pages.parts.chart import ACCENT, BAD, axes, bars, chart, numbers
 from pages.parts.dialog import confirm
 from pages.parts.figure import figure
+from pages.parts.folds import Folds
 from pages.parts.markup import box, span, tag
 from pages.parts.state import empty, note
 from pages.schedule_dry import show_dry
@@ -184,7 +185,7 @@ class History:
         self.panel, self.v, self.schedules, self.name = panel, v, schedules, name
         self.place = box("stack")
         self._seen: tuple[object, ...] = ()
-        self._open: set[int] = set()
+        self._folds = Folds()
         self._count = PAGE
 
     async def look(self) -> None:
@@ -205,7 +206,7 @@ class History:
             if not runs:
                 empty(v.t("schedules.history.empty"), v.t("schedules.history.empty.hint"))
                 return
-            _chart(v, [run for run in runs[:CHARTED] if run.ms is not None])
+            _chart(v, [run for run in runs[:CHARTED] if run.ms is not None], self._folds)
             with box("card"):
                 tag("h2", v.t("schedules.history"))
                 for run in runs[: self._count]:
@@ -249,17 +250,15 @@ class History:
         v = self.v
 
         async def opened() -> None:
-            if run.id in self._open:
-                return
-            self._open.add(run.id)
             whole = await self.schedules.views.run(v.who, run.id)
-            text.set_text(whole.output)
+            if not text.is_deleted:
+                text.set_text(whole.output)
 
-        with tag("details", "", "more") as details:
+        with self._folds.fold(f"run {run.id}", "more") as details:
             tag("summary", v.t("schedules.output"), "small")
             text = tag("pre", run.output, "pre output")
-        self._open.discard(run.id)
-        details.on("toggle", self.panel.act(v, opened))
+        if len(run.output) >= CUT:
+            details.on("toggle", self.panel.act(v, opened))
 
     async def _cancel(self, run_id: int) -> None:
         await self.schedules.cancel(self.v.who, run_id)
@@ -270,7 +269,7 @@ def _mark(runs: Sequence[RunView]) -> tuple[object, ...]:
     return tuple((run.id, run.state, run.attempt, run.delivery) for run in runs)
 
 
-def _chart(v: Visitor, runs: Sequence[RunView]) -> None:
+def _chart(v: Visitor, runs: Sequence[RunView], folds: Folds) -> None:
     if len(runs) < 2:
         return
     ordered = list(reversed(runs))
@@ -287,4 +286,4 @@ def _chart(v: Visitor, runs: Sequence[RunView]) -> None:
         chart(v, v.t("schedules.chart"), options)
         heads = (v.t("schedules.col.planned"), v.t("schedules.col.state"), v.t("schedules.took"))
         rows = [(run.planned_at, v.t(f"schedules.run.{run.state}", n=run.count), duration(run.ms)) for run in ordered]
-        numbers(v, heads, rows)
+        numbers(v, heads, rows, folds.fold("chart"))

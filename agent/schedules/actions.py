@@ -239,6 +239,19 @@ class ScheduleActions:
         self.changed()
         return await self.views.get(SYSTEM, draft.name)
 
+    async def remove_from_chat(self, who: Principal, name: str) -> None:
+        """End a schedule that the person made in a chat. Right: chat.use. Raises `NotFound`: it is not theirs."""
+        who.require("chat.use")
+        rows = self.rows
+
+        def fn(c: Connection) -> None:
+            row = rows.get(c, who.tenant, name)
+            if row.owner != who.id or not row.address:
+                raise NotFound("schedule.unknown", name=name[:60])
+            rows.drop(c, who, row)
+
+        await self.db.write(fn)
+
     async def provision(self, source_file: str, entries: Sequence[ScheduleDraft]) -> None:
         """Bring the schedules of one file in line with it, whole or not at all. Safe to repeat.
 

@@ -207,7 +207,7 @@ class RunRows:
             vendor_id="",
             conversation=row.target if row.address else f"schedule:{row.id}",
             kind="direct",
-            sender=row.owner if row.address else f"schedule:{row.id}",
+            sender=row.owner.removeprefix(f"{channel}:") if row.address else f"schedule:{row.id}",
             sender_name=row.name,
             parts=(Part(kind="text", text=text[:4000]),),
             sent_at=self.ledger.clock.ms(),

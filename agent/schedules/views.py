@@ -28,6 +28,7 @@ from storage.vault import Vault
 
 DAYS = 30
 MOST_RUNS = 200
+CUT = 400  # of a run's output in lists
 MOST_PREVIEW = 100
 MOST_OF_A_MONTH = 2_000
 SENT = {"delivered": "sent", "failed": "failed", "unknown": "unknown"}
@@ -179,7 +180,7 @@ class ScheduleViews:
                 mine.append(run_t.c.id < before)
             if state:
                 mine.append(run_t.c.state.in_(("failed", "missed") if state == "bad" else (state,)))
-            return _runs(c, and_(*mine), limit=max(1, min(limit, MOST_RUNS)), most_output=400)
+            return _runs(c, and_(*mine), limit=max(1, min(limit, MOST_RUNS)), most_output=CUT)
 
         return await self.db.read(fn)
 
@@ -297,7 +298,7 @@ class ScheduleViews:
         names = [row.id for row in rows]
         mine = run_t.c.schedule_id.in_(names)
         latest = select(func.max(run_t.c.id)).where(and_(mine, run_t.c.state != "missed")).group_by(run_t.c.schedule_id)
-        last = {run.schedule_id: run for run in _runs(c, run_t.c.id.in_(latest), limit=len(names) + 1, most_output=400)}
+        last = {run.schedule_id: run for run in _runs(c, run_t.c.id.in_(latest), limit=len(names) + 1, most_output=CUT)}
         sums: dict[tuple[int, str], int] = {}
         query = (
             select(run_t.c.schedule_id, run_t.c.state, func.count().label("n"))
