@@ -35,8 +35,6 @@ from agent.tools.post import post_tool
 from agent.tools.recollection import recall_tool, remember_tool
 from agent.tools.schedule import NAMES as SCHEDULE_TOOLS
 from agent.tools.schedule import ScheduleTools
-from agent.tools.schedule import NAMES as SCHEDULE_TOOLS
-from agent.tools.schedule import ScheduleTools
 from agent.trace import TraceActions
 from channels.actions import BotActions
 from channels.bot_entry import read_entry as read_bot
@@ -233,7 +231,6 @@ class House:
         tools += [message_tool(Pushes(bots=self.bots).send), post_tool(self.egress)]
         if self.memory is not None:
             tools += [remember_tool(self.memory.store, clock), recall_tool(self.memory.store, clock)]
-        tools += ScheduleTools(lambda: self.schedules.actions, words).tools()
         tools += ScheduleTools(lambda: self.schedules.actions, words).tools()
         self.acting = Acting(approvals=approvals, words=words, tools=tools)
         self.loop = AgentLoop(
