@@ -245,6 +245,7 @@ class House:
         )
         handler = WithAttachments(intake=Intake(db=db, bots=self.bots, files=self.files), inner=self.loop)
         self.runner = Runner(self.ledger, self.live, {"message": handler})
+        self.runner.on_started.append(self.streaming.begun)
         self.schedules = self._scheduled(ask)
         self.runner.handlers["schedule"] = self.schedules.handler
         self.dispatcher = self.sharing.dispatcher(self.ledger, self.runner, self.background)

@@ -53,7 +53,6 @@ ANSWER_TOKENS = 4096  # of a model's window, kept free for what it says
 SYSTEM_TOKENS = 3000  # what the system text with memories and a summary takes at most
 
 
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
     """Bounds of one task. Reaching one ends the task with a reason that the sender is told."""
@@ -103,6 +102,7 @@ class AgentLoop:
             raise Conflict("job.no_message")
         message_id = job.message_id
         asked = await work.ledger.db.read(lambda c: read_asked(c, message_id))
+        before = asked.history
         lang = language_of(asked.text)
         scope = scope_of(job, asked)
         chain = self.router.chain(job.tenant, job.model)
@@ -123,8 +123,9 @@ class AgentLoop:
                 ending, label = await self._turns(work, asked, lang, chain, recalled)
                 if memory is not None and ending.say:
                     await memory.keep_answer(job, scope, asked, ending.say[0].text, label)
-                if self.summaries is not None and job.conversation_id is not None:
-                    self.summaries.notice(job, room)
+                if self.summaries is not None:
+                    chars = len(asked.text) + sum(len(line.text) for say in (before, ending.say) for line in say)
+                    self.summaries.notice(job, room, messages=len(before) + asked.unseen + 2, chars=chars)
                 return ending
         except TimeoutError:
             raise Unavailable("task.time", seconds=int(self.limits.seconds)) from None

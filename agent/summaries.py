@@ -24,6 +24,7 @@ KEPT = 12  # newest messages that stay as they are
 MANY = MOST_MESSAGES // 2  # messages from which on a conversation is summarised
 PART = 0.35  # share of a model's window that messages may take before
 AT_ONCE = 60  # messages in one summary; the rest waits for the next
+MARK = 4  # tokens around a message
 LONGEST_MESSAGE = 1_500
 LONGEST_SUMMARY = 4_000
 OUTSIDE = "t5"
@@ -46,10 +47,14 @@ class Summaries:
         self.db, self.background, self._ask = db, background, ask
         self._busy: set[int] = set()
 
-    def notice(self, job: JobView, room: int) -> None:
-        """A message of the job's conversation was answered by a model with a window of `room` tokens."""
+    def notice(self, job: JobView, room: int, *, messages: int, chars: int) -> None:
+        """A message was answered by a model with a window of `room` tokens.
+
+        Args:
+            messages, chars: how much stands in its conversation since the summary; a token is at least a character.
+        """
         number = job.conversation_id
-        if number is None or number in self._busy:
+        if number is None or number in self._busy or (messages < MANY and chars + MARK * messages < PART * room):
             return
         self._busy.add(number)
         task = self.background.spawn("summary", self._shorten(job.tenant, number, room))

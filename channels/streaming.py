@@ -9,6 +9,7 @@ from sqlalchemy import Connection, select
 
 from storage.background import Background
 from storage.database import Database
+from storage.jobs import JobView
 from storage.ledger import conversation_t, job_t
 from storage.live import Live, LiveEvent
 
@@ -54,6 +55,7 @@ class Streaming:
         self.db, self.live, self.background, self.find, self.any_streams = db, live, background, find, any_streams
         self._shown: dict[int, Streams] = {}
         self._running: set[int] = set()
+        self._told: set[int] = set()
         self._stop: Callable[[], None] = lambda: None
 
     def start(self) -> None:
@@ -67,7 +69,9 @@ class Streaming:
     def _on_event(self, event: LiveEvent) -> None:
         if event.job is None:
             return
-        if event.kind == "job.started" and self.any_streams():
+        if event.kind == "job.started" and event.job in self._told:
+            self._told.discard(event.job)
+        elif event.kind == "job.started" and self.any_streams():
             self._running.add(event.job)
             _ = self.background.spawn(f"show {event.job}", self._begin(event.job))
         elif event.kind == "job.waiting":
@@ -80,6 +84,19 @@ class Streaming:
             bot = self._shown.pop(event.job, None)
             if bot is not None and not event.data.get("message_ids"):
                 _ = self.background.spawn(f"abandon {event.job}", bot.abandon(event.job))
+
+    def begun(self, job: JobView) -> None:
+        """A job begins in this process: nothing has to be looked up for the event that follows."""
+        self._told.add(job.id)
+        if job.kind == "message" and self.any_streams():
+            self._running.add(job.id)
+            self._show(job.id, job.tenant, job.bot, job.address)
+
+    def _show(self, job: int, tenant: str, name: str, address: str) -> None:
+        bot = self.find(tenant, name)
+        if isinstance(bot, Streams) and bot.streams:
+            self._shown[job] = bot
+            bot.begin(job, address, lambda: self.live.text_so_far(job))
 
     async def _begin(self, job: int) -> None:
         def fn(c: Connection) -> tuple[str, str, str] | None:
@@ -94,7 +111,4 @@ class Streaming:
         found = await self.db.read(fn)
         if found is None or job not in self._running:
             return  # it ended before we looked: its answer goes out whole
-        bot = self.find(found[0], found[1])
-        if isinstance(bot, Streams) and bot.streams:
-            self._shown[job] = bot
-            bot.begin(job, found[2], lambda: self.live.text_so_far(job))
+        self._show(job, *found)

@@ -148,6 +148,7 @@ class Runner:
         self.ledger, self.live, self.handlers, self.deadline = ledger, live, dict(handlers), deadline
         self.running: dict[int, asyncio.Task[object]] = {}
         self.on_wait: Callable[[int], None] = lambda job: None
+        self.on_started: list[Callable[[JobView], None]] = []
         self.stop_elsewhere: Callable[[int], None] = lambda job: None
         self.on_ended: list[Callable[[JobView, Ending], None]] = []
         self.on_work: list[Callable[[Work, Ending], None]] = []
@@ -167,6 +168,8 @@ class Runner:
             self.running[job.id] = task
         work = Work(self.ledger, self.live, job, self.on_wait)
         work.on_step = self.on_step
+        for begun in self.on_started:
+            begun(job)
         work.tell("job.started")
         try:
             ending = await self._ending(work)
