@@ -10,10 +10,10 @@ from nicegui import ui
 
 from agent.memory.actions import MINE, MemoryActions
 from agent.memory.parts import MemoryParts
-from agent.memory.shown import Item, Place
+from agent.memory.shown import Place
 from pages import knowledge, memory_files, memory_forget, memory_index, memory_row
 from pages.frame import Panel
-from pages.memory_words import KINDS, item_line, kind_tag, memory_views, place_name, place_select, why
+from pages.memory_words import KINDS, item_line, memory_views, place_name, place_select, why
 from pages.parts.button import button, link
 from pages.parts.dialog import dialog
 from pages.parts.form import Form, Values
@@ -140,10 +140,8 @@ async def _found(panel: Panel, v: Visitor, actions: MemoryActions, wanted: Wante
                     tag("a", v.t("memory.all"), "r", href=replace(wanted, q="").address())
                 for hit in hits:
                     with item_line(v, hit.item):
-                        with box("bar small"):
-                            kind_tag(v, hit.item)
-                            if not hit.fits:
-                                span(v.t("memory.unfit"), "tag past")
+                        if not hit.fits:
+                            box("small faint", v.t("memory.unfit"))
                         why(v, hit)
 
     await look()
@@ -175,17 +173,12 @@ async def _kept(v: Visitor, actions: MemoryActions, wanted: Wanted, places: Sequ
             if place is not None:
                 span(v.t("memory.holds", n=f"{place.rows:,}", facts=f"{place.facts:,}"), "r")
         for item in rows:
-            _row(v, item)
+            item_line(v, item)
     with box("bar pages"):
         if wanted.before:
             link(v.t("memory.newest"), replace(wanted, before=0).address())
         if len(rows) == PAGE:
             link(v.t("memory.older"), replace(wanted, before=rows[-1].id).address())
-
-
-def _row(v: Visitor, item: Item) -> None:
-    with item_line(v, item), box("bar small"):
-        kind_tag(v, item)
 
 
 def _line(v: Visitor, months: Sequence[tuple[str, int]], wanted: Wanted) -> None:

@@ -132,7 +132,7 @@ async def _dry_run(panel: Panel, v: Visitor, actions: MemoryActions, place: int,
 
     with box("card"):
         with tag("h2", v.t("memory.forget.would", n=f"{preview.total:,}")):
-            span(v.t("memory.forget.messages", n=f"{preview.messages:,}"), "r")
+            span(v.t("memory.forget.messages", messages=f"{preview.messages:,}"), "r")
         _counts(v, preview)
         for sample in preview.samples:
             with box("line"), box("grow"):

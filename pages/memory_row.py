@@ -22,7 +22,7 @@ from pages.parts.state import note
 from pages.visitor import Visitor
 from security.markdown import visible
 
-WIDTH, HEIGHT = 720, 300
+WIDTH, HEIGHT = 760, 320
 NEAR = 8
 SHORT = 16
 
@@ -174,22 +174,24 @@ def _picture(v: Visitor, item: Item, near: Sequence[FoundItem]) -> None:
         with picture.attr(aria_label=v.t("memory.related.picture")):
             spots = []
             for n, share in enumerate(shares):
-                angle = 2 * math.pi * n / len(near) - math.pi / 2
-                far = 0.62 + 0.34 * (1 - share)
+                angle = 2 * math.pi * (n + 0.5) / len(near) - math.pi / 2
+                far = 0.82 + 0.18 * (1 - share)
                 spots.append(
-                    (x + math.cos(angle) * far * (WIDTH / 2 - 84), y + math.sin(angle) * far * (HEIGHT / 2 - 26))
+                    (x + math.cos(angle) * far * (WIDTH / 2 - 110), y + math.sin(angle) * far * (HEIGHT / 2 - 26))
                 )
             for (px, py), share in zip(spots, shares, strict=True):
                 width = f"{1 + 3 * share:.1f}"
                 tag("line", x1=f"{x:.0f}", y1=f"{y:.0f}", x2=f"{px:.0f}", y2=f"{py:.0f}").attr(stroke_width=width)
             for hit, (px, py) in zip(near, spots, strict=True):
-                with tag("a", href=f"/memory/row/{hit.item.id}", tabindex="-1"):
-                    _node(px, py, visible(hit.item.text), hit.item.state != "now")
+                _node(px, py, visible(hit.item.text), hit.item.state != "now")
             _node(x, y, visible(item.text), False, middle=True)
         for hit in near:
             with box("line memory-row"):
                 with box("grow"):
-                    tag("a", visible(hit.item.text)[:200], "plain wrap", href=f"/memory/row/{hit.item.id}")
+                    if hit.item.kind == "chunk" and not v.who.may("memory.manage"):
+                        box("wrap", visible(hit.item.text)[:200])
+                    else:
+                        tag("a", visible(hit.item.text)[:200], "plain wrap", href=f"/memory/row/{hit.item.id}")
                     with box("bar small muted"):
                         kind_tag(v, hit.item)
                         moment(v, hit.item.at or None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from agent.memory.citing import source_text
 from agent.memory.shown import FoundItem, Item, Place
 from pages.parts.badge import moment
 from pages.parts.markup import Markup, box, span, tag
@@ -62,6 +63,8 @@ def kind_tag(v: Visitor, item: Item) -> None:
 
 def source_words(v: Visitor, item: Item) -> str:
     """Where it comes from."""
+    if item.cite:
+        return source_text(v.words, v.lang, visible(item.cite))
     kind, _, rest = item.source.partition(":")
     if kind == "document":
         where = item.place.partition(" ")[2]
@@ -76,9 +79,10 @@ def speaker_words(v: Visitor, item: Item) -> str:
     return v.t("memory.speaker.ours") if item.speaker == "assistant" else visible(item.speaker)
 
 
-def about(v: Visitor, item: Item) -> None:
-    """Who, when, from where, how trusted: one quiet line."""
-    with box("small muted bar"):
+def about(v: Visitor, item: Item) -> Markup:
+    """What kind, who, when, from where, how trusted: one quiet line."""
+    with box("small muted bar") as made:
+        kind_tag(v, item)
         if item.speaker:
             span(speaker_words(v, item))
         if item.kind != "chunk":
@@ -86,6 +90,7 @@ def about(v: Visitor, item: Item) -> None:
         span(source_words(v, item))
         if item.label >= "t4" and item.speaker != "assistant":
             span(v.t(f"memory.label.{item.label}"), "tag")
+    return made
 
 
 def item_line(v: Visitor, item: Item) -> Markup:

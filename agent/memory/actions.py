@@ -126,12 +126,23 @@ class MemoryActions:
         """What the agent would find, with each part of the score. Right: memory.own, memory.manage for others'."""
         scope = await self._scope(who, place)
         hits = await self.memory.search(scope, query, limit=min(limit, MOST_PAGE))
-        full = await self.db.read(lambda c: table.full_rows(c, who.tenant, [hit.id for hit in hits]))
+        full, names = await self._full(who, [hit.id for hit in hits])
         return [
-            FoundItem(item=item(full[h.id]), score=round(h.score, 3), fits=h.fit >= 0, parts=h.why)
+            FoundItem(
+                item=item(row, names.get(row.document_id, "")), score=round(h.score, 3), fits=h.fit >= 0, parts=h.why
+            )
             for h in hits
-            if h.id in full
+            if (row := full.get(h.id)) is not None
         ]
+
+    async def _full(self, who: Principal, ids: Sequence[int]) -> tuple[dict[int, Any], dict[int, str]]:
+        """Whole rows by id, and the names of the documents that they are pieces of."""
+
+        def fn(c: Connection) -> tuple[dict[int, Any], dict[int, str]]:
+            rows = table.full_rows(c, who.tenant, ids)
+            return rows, table.document_names(c, sorted({r.document_id for r in rows.values() if r.document_id}))
+
+        return await self.db.read(fn)
 
     async def items(
         self,
@@ -148,7 +159,7 @@ class MemoryActions:
 
         Args:
             kind: empty for all but pieces of documents.
-            before: ids below this one, for the next page.
+            before: those behind this row, for the next page.
             month: "2026-05" for what was said then.
         """
         store = await self.memory.own_store(await self._scope(who, place))
@@ -156,11 +167,17 @@ class MemoryActions:
         if not history:
             where += [memory_t.c.superseded_by.is_(None), memory_t.c.retracted_at.is_(None)]
         if before is not None:
-            where.append(memory_t.c.id < before)
+            last = select(memory_t.c.at).where(memory_t.c.id == before).scalar_subquery()
+            where.append(or_(memory_t.c.at < last, and_(memory_t.c.at == last, memory_t.c.id < before)))
         if month:
             first, end = _month(month, self.memory.zone)
             where += [memory_t.c.at >= first, memory_t.c.at < end]
-        query = select(memory_t).where(and_(*where)).order_by(memory_t.c.id.desc()).limit(min(limit, MOST_PAGE))
+        query = (
+            select(memory_t)
+            .where(and_(*where))
+            .order_by(memory_t.c.at.desc(), memory_t.c.id.desc())
+            .limit(min(limit, MOST_PAGE))
+        )
         return [] if store is None else [item(row) for row in await self.db.read(lambda c: list(c.execute(query)))]
 
     async def months(self, who: Principal, place: int) -> list[tuple[str, int]]:
@@ -188,11 +205,16 @@ class MemoryActions:
         """What is near a row in words and meaning, for the picture."""
         scope, row = await self._row(who, number)
         hits = await self.memory.search(scope, row.text[:400], limit=limit + 4)
-        full = await self.db.read(lambda c: table.full_rows(c, who.tenant, [hit.id for hit in hits]))
+        full, names = await self._full(who, [hit.id for hit in hits])
         said = row.source if row.source.startswith("message:") else ""  # a fact and its turn are one
         near = [h for h in hits if h.id in full and h.id != number and full[h.id].source != said]
         return [
-            FoundItem(item=item(full[h.id]), score=round(h.score, 3), fits=h.fit >= 0, parts=h.why)
+            FoundItem(
+                item=item(full[h.id], names.get(full[h.id].document_id, "")),
+                score=round(h.score, 3),
+                fits=h.fit >= 0,
+                parts=h.why,
+            )
             for h in near[:limit]
         ]
 

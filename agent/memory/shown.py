@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from agent.memory.citing import cited
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Place:
@@ -41,6 +43,7 @@ class Item:
     pinned: bool
     speaker_id: str = ""
     document_id: int = 0
+    cite: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,8 +75,8 @@ def state_of(row: Any) -> str:
     return "now" if row.superseded_by is None else "history"
 
 
-def item(row: Any) -> Item:
-    """A row of the table as shown."""
+def item(row: Any, document: str = "") -> Item:
+    """A row of the table as shown. `document` is the name of the one that it is a piece of."""
     return Item(
         id=row.id,
         kind=row.kind,
@@ -93,4 +96,5 @@ def item(row: Any) -> Item:
         pinned=row.pinned_at is not None,
         speaker_id=row.speaker_id,
         document_id=row.document_id or 0,
+        cite=cited(document, row.place) if document else "",
     )

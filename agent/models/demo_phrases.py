@@ -10,6 +10,7 @@ def _any(*patterns: str, flags: int = 0) -> re.Pattern[str]:
 
 
 MEMORY = re.compile(r"^- \[[^\]]*\]\s*(.+)$", re.MULTILINE)
+DOCUMENT = re.compile(r"^- (?!\[)([^\n]+?): (.+)$", re.MULTILINE)
 URL = re.compile(r"https?://[^\s<>\"'，。）)]+")
 QUESTION = _any(
     r"[?？]\s*$",

@@ -13,6 +13,7 @@ from agent.models.demo_phrases import (
     ALL_ABOUT,
     CLOCK,
     CODE,
+    DOCUMENT,
     HELLO,
     LIST,
     MEMORY,
@@ -63,6 +64,7 @@ class Scene:
         results: answers of tools since the question, as (name, text), in order.
         rounds: how often tools were called since the question.
         memories: lines recalled for this message.
+        documents: passages recalled for it, as (file and place, text).
     """
 
     question: str
@@ -70,6 +72,7 @@ class Scene:
     results: tuple[tuple[str, str], ...]
     rounds: int
     memories: tuple[str, ...]
+    documents: tuple[tuple[str, str], ...]
     tools: dict[str, ToolDefinition]
 
     def result(self, name: str) -> str | None:
@@ -94,6 +97,7 @@ def read_scene(request: ModelRequest) -> Scene:
         results=results,
         rounds=sum(1 for m in after if m.calls),
         memories=tuple(MEMORY.findall(system)),
+        documents=tuple(DOCUMENT.findall(system)),
         tools={tool.name: tool for tool in request.tools},
     )
 
@@ -169,6 +173,17 @@ def recall(scene: Scene) -> Act | None:
     if len(told) == 1:
         return Say(key="demo.recalled", params={"fact": told[0]})
     return Say(key="demo.recalled_many", raw="\n\n" + "\n".join(f"- {item}" for item in told))
+
+
+def document(scene: Scene) -> Act | None:
+    """A question that a passage of the knowledge base answers: the passage, with its file and place."""
+    if not scene.documents or not QUESTION.search(scene.question):
+        return None
+    fit = fitting(scene.question, tuple(text for _, text in scene.documents))
+    source = next((source for source, text in scene.documents if fit and text.rstrip("。.") == fit[0]), None)
+    if source is None:
+        return None
+    return Say(key="demo.document", params={"source": source, "text": fit[0]})
 
 
 def schedule(scene: Scene) -> Act | None:
@@ -255,6 +270,7 @@ RULES: tuple[Callable[[Scene], Act | None], ...] = (
     arithmetic,
     about,
     schedule,
+    document,
     recall,
     table,
     code,

@@ -47,12 +47,10 @@ def upload(
             _ = feed.props(f'accept="{accept}"')
         feed.on("rejected", panel.act(v, too_large), args=[])
         made = tag("button", text, f"btn ic ic-upload {css}", type="button")
-        made.on("click", js_handler=f"() => getElement({feed.id}).pickFiles()")
+        made.on("click", js_handler=f"() => getElement({feed.id}).$refs.qRef.pickFiles()")
         busy = span("", "small muted", role="status")
-        said = repr(v.t("upload.going"))
-        feed.on("added", js_handler=f"() => {{ getElement({busy.id}).$el.textContent = {said} }}")
-        feed.on(
-            "finish",
-            js_handler=f"() => {{ getElement({busy.id}).$el.textContent = ''; getElement({feed.id}).reset() }}",
-        )
+        said, place = repr(v.t("upload.going")), f"document.getElementById('{busy.html_id}')"
+        feed.on("added", js_handler=f"() => {{ {place}.textContent = {said} }}")
+        again = f"getElement({feed.id}).$refs.qRef.reset()"
+        feed.on("finish", js_handler=f"() => {{ {place}.textContent = ''; {again} }}")
     return whole

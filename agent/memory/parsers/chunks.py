@@ -33,11 +33,14 @@ def weight(text: str) -> float:
 
 def _cut(text: str, pattern: re.Pattern[str]) -> Iterator[str]:
     """Parts of a text at the borders that a pattern names, filled up to a piece's weight."""
-    held = ""
-    for part in pattern.split(text):
-        if not part or not part.strip():
+    held, at = "", 0
+    borders = [*pattern.finditer(text)]
+    for begin, end in [*((m.start(), m.end()) for m in borders), (len(text), len(text))]:
+        part, at, before = text[at:begin], end, text[max(0, at - 1) : at]
+        if not part.strip():
             continue
-        joined = f"{held} {part}" if held and part[0].isascii() and held[-1].isascii() else held + part
+        between = "\n" if before == "\n" else " " if held and part[0].isascii() and held[-1].isascii() else ""
+        joined = held + between + part if held else part
         if held and weight(joined) > WEIGHT:
             yield held
             held = part
