@@ -114,6 +114,19 @@ async def test_the_same_message_at_three_at_once_enters_once(machines: Make) -> 
         assert len({one.job_id for one in found}) == 1
 
 
+async def test_what_a_schedule_enters_at_three_at_once_fires_once(machines: Make) -> None:
+    three = [await machines(work=True) for _ in range(3)]
+    for n in range(20):
+        values = {"tenant": "main", "key": f"cron:1:{n}", "lane": "cron:1", "kind": "message", "payload": "{}"}
+        found = await asyncio.gather(*(machine.ledger.add_job(**values) for machine in three))
+        assert sorted(one.fresh for one in found) == [False, False, True]
+    async with asyncio.timeout(20):
+        while await three[0].ledger.open_jobs():
+            await asyncio.sleep(0.02)
+    ran = [job for machine in three for job in machine.echo.ran]
+    assert len(ran) == len(set(ran)) == 20
+
+
 async def test_a_job_is_stopped_wherever_it_runs(machines: Make) -> None:
     one, other = await machines(work=True), await machines()
     one.echo.gate.clear()
