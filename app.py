@@ -129,6 +129,7 @@ async def back_up(settings: Settings, words: Words, *, make_key: bool, to: str) 
     migrate.prepare(settings)
     house = House(settings, words=words, environ=os.environ, exposure=Exposure(wide=False, how="loopback"))
     try:
+        await house.keeping.backups.load()
         if make_key:
             print(await house.keeping.backup_settings.make_key(SYSTEM))
         made = await house.keeping.backups.run(SYSTEM, "command")
@@ -178,7 +179,7 @@ def doctor(settings: Settings, words: Words, *, lang: str, as_json: bool = False
     """
     if not as_json:
         print(f"知行 Zhixing {VERSION} · Python {sys.version.split()[0]} · {settings.data}")
-    lock = FolderLock(settings.data / "db" / "lock") if settings.db_file.exists() else None
+    lock = FolderLock(settings.data / "db" / "lock") if (settings.data / "db").is_dir() else None
     running = lock is not None and not lock.free()
     found = [error for error in preflight.findings(settings) if not (running and error.code == "start.port_taken")]
     rows: list[HealthRow] = []

@@ -58,10 +58,10 @@ class AgentHealth:
     async def _any(self) -> Sequence[Found]:
         rows = [row for row in await self.models.list(SYSTEM) if row.draft.enabled]
         if not rows:
-            return [warn("none", to="/models?add=1")]
+            return [warn("none", "/models?add=1")]
         real = [row.name for row in rows if row.type != "demo"]
         if not real:
-            return [warn("demo", to="/models?add=1")]
+            return [warn("demo", "/models?add=1")]
         return [good("some", names=", ".join(real)[:200]) if len(real) > 1 else good("one", names=real[0])]
 
     async def _answer(self) -> Sequence[Found]:

@@ -9,7 +9,7 @@ import base64
 import hashlib
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from channels.base import BotConfig, Channel, ProbeResult, RawRequest
@@ -71,12 +71,14 @@ def _failed(error: AppError) -> ProbeResult:
     return ProbeResult(name="signature", status="fail", code=error.code, params=params)
 
 
-def _request(body: bytes = b"", *, query: dict[str, str] | None = None, **headers: str) -> RawRequest:
+def _request(
+    body: bytes = b"", headers: Mapping[str, str] | None = None, query: Mapping[str, str] | None = None
+) -> RawRequest:
     return RawRequest(
         method="GET" if query else "POST",
         path="/",
         query=query or {},
-        headers={name.replace("_", "-"): value for name, value in headers.items()},
+        headers=headers or {},
         body=body,
         ip="127.0.0.1",
     )
@@ -106,7 +108,7 @@ def _feishu(config: BotConfig, clock: Clock) -> RawRequest:
     body = json.dumps({"encrypt": base64.b64encode(blob).decode()}).encode()
     at, nonce = str(clock.ms() // 1000), secrets.token_hex(8)
     headers = {TIMESTAMP: at, NONCE: nonce, SIGNATURE: Seal(key).sign(at, nonce, body)}
-    return _request(body, **headers)
+    return _request(body, headers)
 
 
 def _dingtalk(config: BotConfig, clock: Clock) -> RawRequest:
@@ -128,7 +130,8 @@ def _dingtalk(config: BotConfig, clock: Clock) -> RawRequest:
         "text": {"content": MADE_UP},
     }
     at = str(clock.ms())
-    return _request(json.dumps(body).encode(), timestamp=at, sign=sign(settings.client_secret, at))
+    headers = {"timestamp": at, "sign": sign(settings.client_secret, at)}
+    return _request(json.dumps(body).encode(), headers)
 
 
 def _wecom(config: BotConfig, clock: Clock) -> RawRequest:

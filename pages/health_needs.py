@@ -12,8 +12,8 @@ from security.health.actions import HealthActions
 from security.health.console import texts, title
 from security.health.row import HealthRow
 
-# models and bots tell of themselves
-GROUPS = ("server", "network", "data", "queue")
+# models, bots and deliveries tell of themselves
+GROUPS = ("server", "network", "data")
 FRESH = 24 * 3_600_000
 MOST = 3
 Source = Callable[[Visitor], Awaitable[list[Need]]]

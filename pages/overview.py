@@ -225,7 +225,7 @@ def _task(v: Visitor, row: JobRow) -> None:
         shown = source if row.bot in ("", "web") else f"{source} · {row.bot}"
         tag("td", shown, "muted hide-phone nowrap")
         tag("td", row.model, "muted hide-phone cut")
-        tag("td", duration(row.own_ms), "num hide-phone nowrap")
+        tag("td", duration(row.own_ms if row.status == "done" else None), "num hide-phone nowrap")
         total = row.ended_at - row.received_at if row.ended_at is not None else None
         tag("td", duration(total), "num nowrap")
         with tag("td", "", "num faint"):

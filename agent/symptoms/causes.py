@@ -112,7 +112,8 @@ def slow_of(task: TaskCase, long: Long) -> Cause | None:
     bad = [call for call in task.calls if call.outcome not in ("ok", "cancelled")]
     fine = [call for call in task.calls if call.outcome == "ok"]
     if task.status == "failed" and task.reason.startswith("model."):
-        return _failed(task.reason, bad[-1].model if bad else "")
+        first = bad[0] if bad and bad[0].outcome.startswith("model.") else None  # what should have answered
+        return _failed(first.outcome, first.model) if first else _failed(task.reason, "")
     slow = task.model >= long.model or any(call.first >= long.first for call in fine)
     if not slow:
         return None

@@ -85,9 +85,9 @@ def chart(v: Visitor, title: str, options: dict[str, Any], *, css: str = "chart"
     return made
 
 
-def numbers(v: Visitor, heads: Sequence[str], rows: Sequence[Sequence[str | int]], fold: Fold) -> None:
+def numbers(v: Visitor, heads: Sequence[str], rows: Sequence[Sequence[str | int]], fold: Fold | None = None) -> None:
     """The same as a table, behind a toggle. A number in the first column is a time in ms."""
-    with fold:
+    with fold or tag("details"):
         tag("summary", v.t("chart.table"))
         with box("scroll-x", tabindex="0", role="region", aria_label=v.t("chart.table")), tag("table", "", "t"):
             with tag("thead"), tag("tr"):

@@ -42,7 +42,7 @@ async def _whole(facts: Facts) -> Sequence[Found]:
 
     said, loose = await facts.db.read(look)
     if said != ["ok"]:
-        return [bad("damaged", to="/backup", what="; ".join(said)[:300])]
+        return [bad("damaged", "/backup", what="; ".join(said)[:300])]
     if loose:
         return [warn("loose", count=loose)]
     path = facts.settings.db_file
@@ -84,10 +84,10 @@ async def _backup(facts: Facts) -> Sequence[Found]:
         return [unknown("not_here")]
     found = await facts.backup()
     if found is None:
-        return [warn("none", to="/backup")]
+        return [warn("none", "/backup")]
     hours = round((facts.clock.ms() - found.at) / 3_600_000)
     if facts.clock.ms() - found.at > OLD_BACKUP_MS:
-        return [bad("old", to="/backup", hours=hours)]
+        return [bad("old", "/backup", hours=hours)]
     if not found.tested_at:
-        return [warn("untested", to="/backup", hours=hours)]
+        return [warn("untested", "/backup", hours=hours)]
     return [good("fresh", hours=hours)]

@@ -202,4 +202,4 @@ async def _log(site: Site) -> Sequence[Found]:
     if not recent:
         return [good("quiet")]
     last = str(recent[0].get("message", ""))[:200]
-    return [warn("errors", to="/logs?level=error", count=len(recent), last=last)]
+    return [warn("errors", "/logs?level=error", count=len(recent), last=last)]

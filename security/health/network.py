@@ -72,7 +72,7 @@ async def _asked(site: Site) -> dict[str, object] | Found:
         answer = await site.facts.egress.request("GET", url, policy=REACH)
     except Unavailable as error:
         if error.code == "egress.dns":
-            return bad("no_name", to="/server", host=host)
+            return bad("no_name", "/server", host=host)
         if error.code in BEYOND:
             return unknown("unreachable", host=host)
         return Found(status="fail", code=error.code, params={**error.params, "host": host})
@@ -90,7 +90,7 @@ async def _public(site: Site) -> Sequence[Found]:
     called = list(await site.called())
     if not site.public:
         if called:
-            return [warn("needed", to="/server", bots=", ".join(called)[:200])]
+            return [warn("needed", "/server", bots=", ".join(called)[:200])]
         return [off("none")]
     told = await _asked(site)
     if isinstance(told, Found):

@@ -70,10 +70,10 @@ async def _backlog(queue: Queue) -> Sequence[Found]:
     found = await queue.db.read(lambda c: read_backlog(c, queue.clock.ms()))
     seen = {"todo": found.todo, "doing": found.doing, "seconds": found.oldest // 1000, "most": MOST_WAITING}
     if found.longest > LONGEST_MS:
-        return [warn("stuck", to="/activity?status=open", minutes=found.longest // 60_000)]
+        return [warn("stuck", "/activity?status=open", minutes=found.longest // 60_000)]
     if found.todo and found.oldest > STALE_MS:
-        return [bad("stale", to="/activity?status=open", **seen)]
-    return [warn("deep", to="/activity?status=open", **seen) if found.todo >= MOST_WAITING else good("short", **seen)]
+        return [bad("stale", "/activity?status=open", **seen)]
+    return [warn("deep", "/activity?status=open", **seen) if found.todo >= MOST_WAITING else good("short", **seen)]
 
 
 async def _outbox(queue: Queue) -> Sequence[Found]:
@@ -101,7 +101,7 @@ async def _dead(queue: Queue) -> Sequence[Found]:
         to = "/activity?delivery=failed"
         return [Found(status="fail", say="failed", params=params, to=to, fixable=True)]
     if found.unknown:
-        return [warn("unsure", to="/activity?delivery=unknown", count=found.unknown)]
+        return [warn("unsure", "/activity?delivery=unknown", count=found.unknown)]
     return [good("none")]
 
 
@@ -115,7 +115,7 @@ async def _success(queue: Queue) -> Sequence[Found]:
     if share >= SUCCESS:
         return [good("met", **seen)]
     make = bad if count >= FEWEST else warn
-    return [make("missed", to="/activity?status=failed", worst=day.worst or "-", **seen)]
+    return [make("missed", "/activity?status=failed", worst=day.worst or "-", **seen)]
 
 
 async def _own(queue: Queue) -> Sequence[Found]:

@@ -44,17 +44,17 @@ def good(say: str, /, **params: object) -> Found:
     return Found(status="pass", say=say, params=params)
 
 
-def warn(say: str, /, to: str = "", **params: object) -> Found:
+def warn(say: str, to: str = "", /, **params: object) -> Found:
     """It works, but not as it should."""
     return Found(status="warn", say=say, params=params, to=to)
 
 
-def bad(say: str, /, to: str = "", **params: object) -> Found:
+def bad(say: str, to: str = "", /, **params: object) -> Found:
     """It does not work."""
     return Found(status="fail", say=say, params=params, to=to)
 
 
-def unknown(say: str, /, to: str = "", **params: object) -> Found:
+def unknown(say: str, to: str = "", /, **params: object) -> Found:
     """It could not be looked at from here."""
     return Found(status="unknown", say=say, params=params, to=to)
 

@@ -296,6 +296,7 @@ async def test_cut_off_by_a_restart_is_named(tmp_path: Path) -> None:
             await site.ask()
             async with asyncio.timeout(10):
                 await model.arrived.wait()
+            await site.house.background.stop(2)  # as if killed: it does not wait for the answer
         model.default = Reply()
         async with operating(tmp_path) as site:
             object.__setattr__(site.house.eyes.symptoms, "long", replace(QUICK, task=1))
