@@ -33,8 +33,7 @@ from agent.tools.now import time_tool
 from agent.tools.plan import plan_tool
 from agent.tools.post import post_tool
 from agent.tools.recollection import recall_tool, remember_tool
-from agent.tools.schedule import NAMES as SCHEDULE_TOOLS
-from agent.tools.schedule import ScheduleTools
+from agent.tools.schedule import SCHEDULE_TOOLS, ScheduleTools
 from agent.trace import TraceActions
 from channels.actions import BotActions
 from channels.bot_entry import read_entry as read_bot

@@ -102,7 +102,7 @@ class Commands:
 
     def _box(self, program: str) -> list[str]:
         """What is put before a program: it sees the system read-only, its own folder, and no data of ours."""
-        line = ["bwrap", "--die-with-parent", "--new-session", "--unshare-all", "--share-net"]
+        line = [shutil.which("bwrap") or "bwrap", "--die-with-parent", "--new-session", "--unshare-all", "--share-net"]
         line += ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]  # noqa: S108 - its own
         kept = _kept(program)
         for place in [*HIDDEN, *(str(path) for path in self._hidden)]:

@@ -21,7 +21,7 @@ from storage.ledger import conversation_t
 from storage.principal import SYSTEM, Principal, principal
 from storage.words import Words
 
-NAMES = ("schedule", "schedules")
+SCHEDULE_TOOLS = ("schedule", "schedules")
 MOST_NAME = 30
 
 
@@ -53,7 +53,7 @@ class ScheduleTools:
         """`schedule`, `schedules`."""
         return [
             Tool(
-                name=NAMES[0],
+                name=SCHEDULE_TOOLS[0],
                 description="Remind the person of something, or do something for them, once or again and again. "
                 "The result is sent to this conversation.",
                 args=ScheduleArgs,
@@ -62,7 +62,7 @@ class ScheduleTools:
                 repeatable=False,
             ),
             Tool(
-                name=NAMES[1],
+                name=SCHEDULE_TOOLS[1],
                 description="List the schedules that the person made here, or end one of them.",
                 args=SchedulesArgs,
                 run=self._list,

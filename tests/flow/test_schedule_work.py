@@ -52,14 +52,14 @@ async def test_a_slow_command_is_ended_with_its_children(commands: Commands) -> 
         commands,
         "slow.py",
         "import subprocess, sys, time\n"
-        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
-        "open('pid', 'w').write(str(child.pid)); print('began', flush=True); time.sleep(60)\n",
+        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)', 'left-by-slow'])\n"
+        "print('began', flush=True); time.sleep(60)\n",
     )
     with pytest.raises(Rejected) as refused:
         await commands.run(["python", "slow.py"], seconds=1.5, environment={})
     assert refused.value.code == "schedule.command_time"
     assert refused.value.params["output"] == "began"
-    await gone(int((commands.folder / "pid").read_text()))
+    await gone("left-by-slow")
 
 
 async def test_what_a_command_leaves_behind_does_not_keep_us_waiting(commands: Commands) -> None:
@@ -67,19 +67,27 @@ async def test_what_a_command_leaves_behind_does_not_keep_us_waiting(commands: C
         commands,
         "leaves.py",
         "import subprocess, sys\n"
-        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
-        "open('pid', 'w').write(str(child.pid)); print('done')\n",
+        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)', 'left-by-leaves'])\n"
+        "print('done')\n",
     )
     async with asyncio.timeout(20):
         ran = await commands.run(["python", "leaves.py"], seconds=60, environment={})
     assert (ran.code, ran.output) == (0, "done")
-    await gone(int((commands.folder / "pid").read_text()))
+    await gone("left-by-leaves")
 
 
-async def gone(pid: int) -> None:
+async def gone(mark: str) -> None:
+    """Wait until no process has this word among its own; its number may be one of a sandbox."""
     async with asyncio.timeout(10):
-        while Path(f"/proc/{pid}/stat").exists() and Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z":
+        while any(mark in words(path) for path in Path("/proc").glob("[0-9]*/cmdline")):
             await asyncio.sleep(0.02)
+
+
+def words(path: Path) -> list[str]:
+    try:
+        return path.read_bytes().decode("utf-8", "replace").split("\0")
+    except OSError:
+        return []
 
 
 async def test_a_command_sees_no_secrets_of_ours(commands: Commands) -> None:
