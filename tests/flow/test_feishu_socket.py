@@ -15,7 +15,7 @@ from channels.hooks import Click, Hooks, Pulse
 from channels.line import Timing
 from security.egress_client import EgressClient
 from storage.background import Background
-from storage.clock import Clock
+from storage.clock import Clock, ManualClock
 from storage.envelope import Inbound
 from storage.errors import Conflict, Unavailable
 from tests.fakes.feishu_events import FeishuEvents
@@ -212,6 +212,28 @@ async def test_an_idle_connection_is_kept_and_pinged_as_the_vendor_asks(server: 
     await bench.connected()
     await bench.until(lambda: beats >= 20)
     assert (server.gateway.pings, server.gateway.opened, bench.pulse.reconnects) == (0, 1, 0)
+    await bench.close()
+
+
+async def test_a_half_open_connection_is_noticed_within_a_minute(server: FeishuServer, clock: ManualClock) -> None:
+    """With the product's own pace: time is simulated, the sockets are real, and the other end says nothing more."""
+    lost: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        if bench.pulse.last_error and not lost:
+            lost.append(clock.monotonic())
+        clock.advance(seconds)
+        await asyncio.sleep(0.002)
+
+    bench = Bench(server, **{name: getattr(Timing(), name) for name in ("ping", "silence", "first", "most")})
+    bench.channel.timing = Timing(sleep=sleep, monotonic=clock.monotonic)
+    await bench.channel.start()
+    await bench.connected()
+    bench.gateway.sockets[-1].transport.pause_reading()
+    heard = clock.monotonic()
+    await bench.until(lambda: bool(lost) or bench.pulse.reconnects > 0)
+    assert (lost or [clock.monotonic()])[0] - heard <= 60
+    assert bench.pulse.last_error == "line.silent"
     await bench.close()
 
 
