@@ -35,6 +35,7 @@ def panel_app(house: House, announce: Callable[[str], None]) -> Any:
         figures,
         health,
         hooks,
+        keys,
         logs,
         memory,
         models,
@@ -113,6 +114,7 @@ def panel_app(house: House, announce: Callable[[str], None]) -> Any:
     backup.mount(panel, keeping.backups, keeping.backup_settings, keeping.restored)
     audit.mount(panel, house.audit_view, keeping.export, keeping.anchor, house.step_up)
     server.mount(panel, house.checks, house.addresses)
+    keys.mount(panel, house.keys)
     settings.mount(panel, house.addresses, house.outgoing, keeping.rotation)
     setup_page.mount(panel, house.setup, house.account, house.models, house.bot_actions)
 

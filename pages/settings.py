@@ -5,6 +5,7 @@ from __future__ import annotations
 from nicegui import ui
 
 from pages.frame import Panel
+from pages.keys import settings_views
 from pages.parts.button import button
 from pages.parts.dialog import confirm
 from pages.parts.form import Form, Values
@@ -22,6 +23,7 @@ def mount(panel: Panel, addresses: Addresses, outgoing: Outgoing, rotation: KeyR
     async def page() -> None:
         v = panel.enter()
         with panel.frame(v, "place.settings", place="/settings", css=("keeping.css",)):
+            settings_views(v, "/settings")
             v.who.require("setting.manage")
             with box("form stack"):
                 _connect(panel, v, addresses)
