@@ -143,10 +143,9 @@ async def test_what_a_dead_process_held_is_taken_over(machines: Make) -> None:
     dead.echo.gate.clear()
     accepted = await alive.ledger.accept(inbound(1))
     await until(lambda: accepted.job_id in dead.runner.running)
-    # it holds the entry and the job, and has not been heard of for an hour
-    old = text("UPDATE procrastinate_workers SET last_heartbeat = last_heartbeat - interval '1 hour'")
-    await alive.db.write(lambda c: c.execute(old).rowcount)
-    alive.dispatcher.dead = 0.0
+    # it holds the entry and the job, and nothing is heard of it any more
+    await alive.db.write(lambda c: c.execute(text("DELETE FROM procrastinate_workers")).rowcount)
+    alive.dispatcher.dead = 2.0
     await until_up(alive)
     await alive.dispatcher.start()
     await until(lambda: alive.echo.ran == [accepted.job_id])
@@ -158,7 +157,7 @@ async def test_what_a_dead_process_held_is_taken_over(machines: Make) -> None:
 
 async def until_up(machine: Machine) -> None:
     """The server must have been up for longer than a heartbeat."""
-    up = text("SELECT now() - pg_postmaster_start_time() > interval '3 seconds'")
+    up = text("SELECT now() - pg_postmaster_start_time() > interval '4 seconds'")
     async with asyncio.timeout(10):
         while not await machine.db.read(lambda c: c.execute(up).scalar()):
             await asyncio.sleep(0.1)
