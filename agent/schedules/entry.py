@@ -44,6 +44,7 @@ def read_entry(raw: Mapping[str, object]) -> ScheduleDraft:
             expression=_text(raw, "schedule"),
             bot=_text(raw, "channel"),
             task=_task(kinds[0], raw[kinds[0]]),
+            secrets=_secrets(kinds[0], raw[kinds[0]]),
             **values,
         )
     )
@@ -79,7 +80,7 @@ def _task(kind: str, raw: object) -> Task:
         return Task(text=raw)
     if kind == "http" and isinstance(raw, str):
         return Task(url=raw)
-    if kind == "http" and isinstance(raw, dict) and set(raw) <= {"method", "url", "headers", "body"}:
+    if kind == "http" and isinstance(raw, dict) and set(raw) <= {"method", "url", "headers", "body", "authorization"}:
         headers = raw.get("headers", {})
         if not isinstance(headers, dict):
             raise Invalid("schedule.field_kind", field="headers", name="headers")
@@ -89,7 +90,7 @@ def _task(kind: str, raw: object) -> Task:
             headers={str(name): str(value) for name, value in headers.items()},
             body=_text(raw, "body"),
         )
-    if kind == "workflow" and isinstance(raw, dict) and set(raw) <= {"values", "steps"}:
+    if kind == "workflow" and isinstance(raw, dict) and set(raw) <= {"values", "steps", "secrets"}:
         values = raw.get("values", {})
         if not isinstance(values, dict):
             raise Invalid("schedule.field_kind", field="values", name="values")
@@ -99,6 +100,18 @@ def _task(kind: str, raw: object) -> Task:
             values={str(name): str(value) for name, value in values.items()},
         )
     raise Invalid("schedule.field_kind", field=kind, name=kind)
+
+
+def _secrets(kind: str, raw: object) -> dict[str, str]:
+    """`authorization` of a call, `secrets` of a workflow: kept in the vault, best given as `${NAME}`."""
+    if kind == "http" and isinstance(raw, dict) and raw.get("authorization") is not None:
+        return {"authorization": _text(raw, "authorization")}
+    if kind == "workflow" and isinstance(raw, dict) and raw.get("secrets") is not None:
+        found = raw["secrets"]
+        if not isinstance(found, dict):
+            raise Invalid("schedule.field_kind", field="secrets", name="secrets")
+        return {str(name): str(value) for name, value in found.items()}
+    return {}
 
 
 def _text(raw: Mapping[str, object], key: str) -> str:

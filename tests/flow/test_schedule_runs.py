@@ -18,7 +18,7 @@ from storage.database import SqliteDatabase
 from storage.envelope import Outgoing
 from storage.errors import Conflict, Denied, Invalid, NotFound
 from storage.ledger import Ending
-from storage.provision import each, read_entries
+from storage.provision import ConfigFile, Provisioning, each, read_entries
 from tests.fakes.quick_http import QuickServer, Request, Response, answer
 from tests.schedule_house import MEMBER, OPERATOR, OWNER, Receiver, ScheduleHouse
 
@@ -387,3 +387,27 @@ async def test_saving_is_audited_without_secrets(house: ScheduleHouse) -> None:
     assert refused.value.code == "schedule.secret_again"
     with pytest.raises(Denied):
         await house.make("mine", who=MEMBER)
+
+
+async def test_a_broken_file_is_refused_whole_and_the_old_entries_go_on(house: ScheduleHouse, tmp_path: Path) -> None:
+    folder = tmp_path / "config"
+    folder.mkdir()
+    file = folder / "scheduler.yaml"
+    given = (ConfigFile(name="scheduler.yaml", key="jobs", apply=house.parts.provide),)
+    looking = Provisioning(folder, given, {"TOKEN": "Bearer from-the-environment"})
+    good = "jobs:\n- {name: a, schedule: 0 9 * * *, message: hi}\n"
+    call = "- name: b\n  schedule: '*/30 * * * *'\n  http: {url: 'https://x.example/a', authorization: '${TOKEN}'}\n"
+    file.write_text(good + call)
+    await looking.look()
+    assert {row.name: row.secrets for row in await house.views.list(OWNER)} == {"a": {}, "b": {"authorization": "ment"}}
+    for text, line in (
+        (good + "- {name: c, schedule: 0 25 * * *, message: hi}\n", 3),
+        (good + "- name: c\n  schedule: */30 * * * *\n  message: hi\n", 4),
+        (good + "- {name: c, schedule: 0 9 * * *, message: hi, chanel: x}\n", 3),
+    ):
+        file.write_text(text)
+        await looking.look()
+        state = looking.states["scheduler.yaml"]
+        assert state.error is not None, text
+        assert state.line == line, text
+        assert [row.name for row in await house.views.list(OWNER)] == ["a", "b"]
