@@ -94,9 +94,11 @@ class News:
 class Stand:
     """`async with Stand(folder, model_port=…, embedder="off") as stand`: started, provisioned, connected."""
 
-    def __init__(self, folder: Path, *, model_port: int, embedder: str, command: Sequence[str] = ()) -> None:
+    def __init__(
+        self, folder: Path, *, model_port: int, embedder: str, command: Sequence[str] = (), faults: float = 0.0
+    ) -> None:
         self.folder, self.events, self.news = folder, FeishuEvents(), News()
-        self._vendor = process("benchmarks.parts.vendor")
+        self._vendor = process("benchmarks.parts.vendor", "--faults", str(faults))
         settings = {"ZHIXING_EMBEDDER": embedder, "ZHIXING_ALLOW_LOCAL_VENDORS": "1"}
         prefix = {"command": list(command)} if command else {}
         self._model_port = model_port

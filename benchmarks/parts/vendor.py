@@ -6,9 +6,11 @@ the id of the message that it answers, and the time in seconds at which it was w
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 
 from tests.fakes.feishu_server import FeishuServer, Sent
+from tests.fakes.quick_http import Request, Response, answer
 
 
 class _Told(list[Sent]):
@@ -25,9 +27,24 @@ class _Told(list[Sent]):
             writer.write(line)
 
 
-async def serve() -> None:
+class _Failing(FeishuServer):
+    """Answers every so-many-th message with 503 instead of taking it."""
+
+    def __init__(self, every: int) -> None:
+        super().__init__()
+        self.every, self.posts = every, 0
+
+    def _faulty(self, request: Request) -> Response:
+        if self.every and request.method == "POST" and "/im/v1/messages" in request.path:
+            self.posts += 1
+            if self.posts % self.every == 0:
+                return answer({"code": 1, "msg": "busy"}, 503)
+        return super()._faulty(request)
+
+
+async def serve(every: int) -> None:
     """Serve until ended."""
-    server, told = FeishuServer(), _Told()
+    server, told = _Failing(every), _Told()
     server.messages = told
 
     async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -43,4 +60,7 @@ async def serve() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve())
+    parser = argparse.ArgumentParser(description="Feishu's side of a benchmark")
+    parser.add_argument("--faults", type=float, default=0.0, help="percent of messages answered with 503")
+    faults = parser.parse_args().faults
+    asyncio.run(serve(round(100 / faults) if faults else 0))

@@ -434,8 +434,9 @@ HTML = "<!DOCTYPE html><html><head><title>Welcome</title></head><body>It works!<
 
 async def _serve(options: argparse.Namespace) -> None:
     server = ModelServer()
+    good = Reply(text=options.text, first=options.first, pause=1 / options.rate if options.rate else 0.0)
     if options.first or options.rate:
-        server.default = Reply(text=options.text, first=options.first, pause=1 / options.rate if options.rate else 0.0)
+        server.default = good
     elif not options.faults:
         server.answer_at_once(options.text)
     if options.faults:
@@ -443,7 +444,7 @@ async def _serve(options: argparse.Namespace) -> None:
 
         def sometimes(_asked: Asked) -> Reply:
             bad = next(numbers) % max(1, round(100 / options.faults)) == 0
-            return Reply(status=503) if bad else Reply(text=options.text, first=options.first)
+            return Reply(status=503) if bad else good
 
         server.default = sometimes
     await server.start(host=options.host, port=options.port)
