@@ -20,8 +20,8 @@ import signal
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from house import House
 from security.exposure import Exposure, check_exposure
 from security.health.console import plain, report
 from security.health.row import HealthRow
@@ -38,6 +38,16 @@ from storage.logs import Logs
 from storage.principal import SYSTEM
 from storage.settings import ROOT, VERSION, Settings, read_settings
 from storage.words import LANGS, Words
+
+if TYPE_CHECKING:
+    from house import House
+
+
+def build(settings: Settings, words: Words, *, exposure: Exposure, port: int = 0, serving: bool = True) -> House:
+    """The whole house. It is imported only by commands that need it: that takes more than a second."""
+    from house import House
+
+    return House(settings, words=words, environ=os.environ, exposure=exposure, port=port, serving=serving)
 
 
 def announce(house: House, code: str) -> None:
@@ -68,7 +78,7 @@ def serve(settings: Settings, words: Words) -> int:
     try:
         migrate.prepare(settings)
         port = int(sockets[0].getsockname()[1])
-        house = House(settings, words=words, environ=os.environ, exposure=exposure, port=port)
+        house = build(settings, words, exposure=exposure, port=port)
         import uvicorn
 
         from door import panel_app
@@ -106,7 +116,7 @@ async def create_admin(settings: Settings, words: Words, name: str) -> None:
     password = sys.stdin.readline().rstrip("\r\n")
     migrate.prepare(settings)
     exposure = Exposure(wide=False, how="loopback")
-    house = House(settings, words=words, environ=os.environ, exposure=exposure)
+    house = build(settings, words, exposure=exposure)
     try:
         await house.people.create(SYSTEM, name=name, role="owner", password=password)
     finally:
@@ -116,7 +126,7 @@ async def create_admin(settings: Settings, words: Words, name: str) -> None:
 async def create_key(settings: Settings, words: Words, name: str, scopes: Sequence[str], days: int | None) -> None:
     """Make an API key from the console and print it, this once."""
     migrate.prepare(settings)
-    house = House(settings, words=words, environ=os.environ, exposure=Exposure(wide=False, how="loopback"))
+    house = build(settings, words, exposure=Exposure(wide=False, how="loopback"))
     try:
         made = await house.keys.create(SYSTEM, name=name, scopes=scopes, days=days)
     finally:
@@ -127,7 +137,7 @@ async def create_key(settings: Settings, words: Words, name: str, scopes: Sequen
 async def back_up(settings: Settings, words: Words, *, make_key: bool, to: str) -> None:
     """Make a backup, beside a running server or without one. Prints a new recovery key, this once, and the file."""
     migrate.prepare(settings)
-    house = House(settings, words=words, environ=os.environ, exposure=Exposure(wide=False, how="loopback"))
+    house = build(settings, words, exposure=Exposure(wide=False, how="loopback"))
     try:
         await house.keeping.backups.load()
         if make_key:
@@ -162,7 +172,7 @@ async def rotate_key(settings: Settings, words: Words) -> None:
     lock.take()
     try:
         migrate.prepare(settings)
-        house = House(settings, words=words, environ=os.environ, exposure=Exposure(wide=False, how="loopback"))
+        house = build(settings, words, exposure=Exposure(wide=False, how="loopback"))
         try:
             count = await house.keeping.rotation.rotate(SYSTEM)
         finally:
@@ -208,7 +218,7 @@ def doctor(settings: Settings, words: Words, *, lang: str, as_json: bool = False
 async def examine(settings: Settings, words: Words) -> tuple[list[HealthRow], dict[str, object]]:
     """Run the health tests from outside of the serving process. Writes nothing."""
     exposure = check_exposure(settings, Clock())
-    house = House(settings, words=words, environ=os.environ, exposure=exposure, serving=False)
+    house = build(settings, words, exposure=exposure, serving=False)
     try:
         await house.addresses.load()
         await house.router.reload()
