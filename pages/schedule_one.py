@@ -55,9 +55,13 @@ async def one_page(panel: Panel, v: Visitor, schedules: ScheduleActions, frame: 
         await show()
         await history.show()
 
+    async def look() -> None:
+        if await history.changed():
+            await refresh()
+
     await show()
     await history.show()
-    ui.timer(SECONDS, history.look, immediate=False)
+    ui.timer(SECONDS, look, immediate=False)
 
 
 def _head(
@@ -188,11 +192,10 @@ class History:
         self._folds = Folds()
         self._count = PAGE
 
-    async def look(self) -> None:
-        """Draw anew if something has changed."""
+    async def changed(self) -> bool:
+        """True if something has happened since it was drawn."""
         runs = await self.schedules.views.runs(self.v.who, self.name, limit=self._count)
-        if _mark(runs) != self._seen:
-            await self.show()
+        return _mark(runs) != self._seen
 
     async def show(self) -> None:
         """Draw the chart and the runs."""

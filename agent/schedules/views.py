@@ -365,7 +365,7 @@ def _runs(c: Connection, where: Any, *, limit: int, most_output: int) -> list[Ru
 
 def _run(row: Row[Any], sent: tuple[str, str] | None, most_output: int) -> RunView:
     delivery, error = "", ""
-    if row.undelivered:
+    if row.undelivered and row.state == "ok":
         delivery, error = "failed", row.undelivered
     elif row.state == "ok" and row.silent:
         delivery = "silent"
