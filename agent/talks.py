@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, and_, delete, insert, select
+from sqlalchemy.exc import IntegrityError
 
 from agent.actions import MOST_CHARS
 from agent.task_view import UNNAMED
@@ -23,6 +25,7 @@ from storage.ledger import conversation_t, job_t, message_t
 from storage.principal import Principal
 from storage.tables.api import ApiTalk
 
+log = logging.getLogger(__name__)
 talk_t = ApiTalk.__table__  # type: ignore[attr-defined]
 MOST_SAID = 500
 MOST_ALL = 400_000
@@ -74,8 +77,7 @@ class TalkActions:
                 conversation_t, conversation_t.c.id == talk_t.c.conversation_id
             )
             found = c.execute(query.where(mine)).first()
-            if found is not None:
-                c.execute(delete(talk_t).where(talk_t.c.id == found.id))
+            if found is not None and c.execute(delete(talk_t).where(talk_t.c.id == found.id)).rowcount == 1:
                 return str(found.key)
         key = f"{who.id}/{UNNAMED}talk-{secrets.token_hex(8)}"
         if before:
@@ -131,7 +133,10 @@ class TalkActions:
             values = {"tenant": who.tenant, "caller": who.id, "hash": shown, "conversation_id": place, "at": now}
             c.execute(insert(talk_t), values)
 
-        await self.db.write(fn, durable=False)
+        try:
+            await self.db.write(fn, durable=False)
+        except IntegrityError:
+            log.info("the talk of task %s was kept by somebody else", job_id)
 
 
 def hash_of(said: Sequence[Said]) -> str:

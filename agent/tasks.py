@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
 from sqlalchemy import Connection, and_, insert, select
+from sqlalchemy.exc import IntegrityError
 
 from agent.actions import MOST_CHARS, MOST_PAGE, origin_of, stop_job
 from agent.task_view import UNNAMED, TaskRow, TaskView, job_seen, rows_of, task_t, view_of_task
@@ -156,7 +157,10 @@ class TaskActions:
             title=draft.conversation,
             model=draft.model or to.model,
         )
-        await self.db.write(lambda c: self._keep(c, who, draft, hashed, shown, message))
+        try:
+            await self.db.write(lambda c: self._keep(c, who, draft, hashed, shown, message))
+        except IntegrityError:  # the same request came to another process in this moment
+            await self.db.write(lambda c: self._keep(c, who, draft, hashed, shown, message))
         accepted = await self.ledger.accept(message)
         if draft.callback_url:
             self.on_callback()

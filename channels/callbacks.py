@@ -127,8 +127,9 @@ class Callbacks:
         )
         made = []
         for row in c.execute(query).all():
-            c.execute(update(task_t).where(task_t.c.id == row.id).values(next_at=now + LEASE))
-            made.append(self._due(c, row))
+            free = and_(task_t.c.id == row.id, waits, or_(task_t.c.next_at.is_(None), task_t.c.next_at <= now))
+            if c.execute(update(task_t).where(free).values(next_at=now + LEASE)).rowcount == 1:
+                made.append(self._due(c, row))
         return made, True
 
     def _due(self, c: Connection, row: Row[Any]) -> _Due:

@@ -101,11 +101,11 @@ def _table(panel: Panel, v: Visitor, keys: KeyActions, rows: list[KeyRow], show:
 
 
 def _cells(v: Visitor, row: KeyRow) -> None:
-    with tag("td"):
+    with tag("td").style("min-width:10rem"):
         with box("bar"):
             span(row.name, "strong")
             badge(v, _STATE.get(row.state, "unknown"), v.t(f"keys.state.{row.state}"))
-        span(f"zx_…{row.tail}", "mono small muted")
+        span(f"zx_…{row.tail}", "mono small muted nowrap")
     with tag("td", title=" ".join(row.scopes)):
         if ALL in row.scopes:
             span(v.t("keys.all"))
@@ -154,14 +154,15 @@ def _add(panel: Panel, v: Visitor, keys: KeyActions, show: Redraw) -> None:
 def _shown(panel: Panel, v: Visitor, made: KeyMade) -> None:
     """The secret, this once."""
     with dialog(v.t("keys.made"), broad=True) as told:
-        tag("p", v.t("keys.made.once"))
-        copy_line(v, made.secret)
-        tag("h3", v.t("keys.made.try"))
-        said = '{"text": "你好"}' if v.lang == "zh_CN" else '{"text": "hello"}'
-        copy_line(
-            v,
-            f"curl -H 'Authorization: Bearer {made.secret}' -H 'Content-Type: application/json' "
-            f"-d '{said}' {origin_of(v, panel)}/api/v1/tasks",
-        )
+        with box("stack"):
+            tag("p", v.t("keys.made.once"))
+            copy_line(v, made.secret)
+            tag("p", v.t("keys.made.try"), "strong")
+            said = '{"text": "你好"}' if v.lang == "zh_CN" else '{"text": "hello"}'
+            copy_line(
+                v,
+                f"curl -H 'Authorization: Bearer {made.secret}' -H 'Content-Type: application/json' "
+                f"-d '{said}' {origin_of(v, panel)}/api/v1/tasks",
+            )
         with box("formend"):
             tag("button", v.t("keys.made.done"), "btn pri", type="button").on("click", told.close)

@@ -119,7 +119,7 @@ def _page(made: dict[str, Any], words: Words, lang: str) -> str:
     for path, methods in made["paths"].items():
         for method, operation in methods.items():
             tag = (operation.get("tags") or ["api"])[0]
-            groups.setdefault(tag, []).append(_operation(method, path, operation))
+            groups.setdefault(tag, []).append(_operation(method, path, operation, made["components"]["schemas"]))
     html = "zh-CN" if lang == "zh_CN" else "en"
     title, about = escape(words.say(lang, "api.docs.title")), escape(words.say(lang, "api.docs.about"))
     body = "".join(f"<h2>{escape(tag)}</h2>{''.join(parts)}" for tag, parts in groups.items())
@@ -130,17 +130,21 @@ def _page(made: dict[str, Any], words: Words, lang: str) -> str:
     )
 
 
-def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
+def _operation(method: str, path: str, operation: dict[str, Any], schemas: dict[str, Any]) -> str:
     rows = [_row(p["name"], p["in"], p["schema"], p.get("required", False)) for p in operation.get("parameters", ())]
     for kind in operation.get("requestBody", {}).get("content", {}).values():
-        ref = re.sub(r".*/", "", str(kind["schema"].get("$ref", kind["schema"].get("type", ""))))
-        rows.append(f"<tr><td><code>{escape(ref)}</code></td><td><small>body</small></td></tr>")
+        for one in (kind["schema"], *kind["schema"].get("anyOf", ())):
+            schema = schemas.get(str(one.get("$ref", "")).rpartition("/")[2], {})
+            needed = schema.get("required", ())
+            rows += [_row(name, "body", field, name in needed) for name, field in schema.get("properties", {}).items()]
     said = escape(operation.get("description") or operation.get("summary") or "")
     table = f"<table>{''.join(rows)}</table>" if rows else ""
     return f"<section><b>{method.upper()}</b> <code>{escape(path)}</code><p>{said}</p>{table}</section>"
 
 
 def _row(name: str, where: str, schema: dict[str, Any], required: bool) -> str:
-    kind = schema.get("type") or "/".join(str(one.get("type", "")) for one in schema.get("anyOf", ()))
+    kinds = [schema, *schema.get("anyOf", ())]
+    kind = "/".join(str(one.get("type") or one.get("$ref", "").rpartition("/")[2]) for one in kinds).strip("/")
+    said = " ".join([where, kind, *(repr(one) for one in schema.get("enum", ()) if one), schema.get("description", "")])
     star = " *" if required else ""
-    return f"<tr><td><code>{escape(name)}</code>{star}</td><td><small>{escape(where)} {escape(kind)}</small></td></tr>"
+    return f"<tr><td><code>{escape(name)}</code>{star}</td><td><small>{escape(said)}</small></td></tr>"
