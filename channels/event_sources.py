@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Sequence
 
 from sqlalchemy import Connection, select
@@ -20,6 +21,7 @@ from storage.principal import TENANT, Principal
 DEAF_MS = 60_000
 LOOK_SECONDS = 10.0
 OURS = ("agent", "channels", "pages", "routes", "security", "storage", "house", "door", "app")
+LIMIT = re.compile(r"limit=([0-9.]{1,20})")
 QUIET = ("channels.events", "channels.event_sources")
 ALARMING = (
     "account.totp_off",
@@ -79,7 +81,9 @@ class EventSources:
             apart = job.bot if job.kind == "schedule" and ending.say else ""
             rows += self.events.write(c, Event(tenant=job.tenant, name=name, cause="", data=data, apart=apart))
         if ending.reason.startswith("budget."):
-            data = {"budget": {"of": _spender(c, job, ending.reason), "spent": "", "limit": "", "percent": 100}}
+            limit = LIMIT.search(ending.detail)
+            used = limit[1] if limit else "–"  # what was left did not suffice for one more call
+            data = {"budget": {"of": _spender(c, job, ending.reason), "spent": used, "limit": used, "percent": 100}}
             day = now // 86_400_000
             cause = f"{ending.reason}:{job.bot}:{job.id if not job.bot else ''}:{day}"
             rows += self.events.write(c, Event(tenant=job.tenant, name="budget.warning", cause=cause, data=data))

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, insert, select, update
+from sqlalchemy import Connection, and_, delete, func, insert, select, text, update
 
 from channels.bot_draft import EVENTS
 from channels.event_text import EventWords
@@ -39,6 +39,7 @@ EVERY = "*"
 TICK = 5.0
 MOST_CAUSES = 500
 MOST_LAST = 2_000
+LOCK_EVENTS = 7_300_301
 DAY = 86_400_000
 EVERY_MS = 600_000
 
@@ -171,6 +172,8 @@ class Events:
         listeners = [s for s in self.subscribers(event.tenant, event.name) if s.bot != event.apart]
         if not listeners:
             return ()
+        if c.dialect.name == "postgresql":  # other processes count too; one at a time
+            c.execute(text(f"SELECT pg_advisory_xact_lock({LOCK_EVENTS})"))
         now, rule = self.clock.ms(), RULES[event.name]
         cause = self._cause(c, event)
         every = self._window(c, event, EVERY, now, min(rule.ms, EVERY_MS))
@@ -186,8 +189,8 @@ class Events:
         made = []
         for s in listeners:
             document = self.words.document(event.name, s.lang, event.data, now)
-            text = self.words.text(event.tenant, event.name, s.lang, document)
-            made.append(self._push(c, s, event, f"{key}:{s.id}", text, document, now))
+            said = self.words.text(event.tenant, event.name, s.lang, document)
+            made.append(self._push(c, s, event, f"{key}:{s.id}", said, document, now))
         return [row for row in made if row is not None]
 
     def raised(self, c: Connection, event: Event) -> None:
@@ -237,7 +240,7 @@ class Events:
         return ()
 
     def _push(
-        self, c: Connection, s: Subscriber, event: Event, key: str, text: str, document: Mapping[str, object], now: int
+        self, c: Connection, s: Subscriber, event: Event, key: str, said: str, document: Mapping[str, object], now: int
     ) -> DeliveryView | None:
         address = s.address
         if s.type == "webhook":  # a machine may read it: it gets the values beside the words
@@ -251,7 +254,7 @@ class Events:
             lane=s.lane,
             key=f"event:{event.name}:{key}",
             address=address,
-            out=Outgoing(kind="push", text=text, title=self.words.title(event.name, s.lang)),
+            out=Outgoing(kind="push", text=said, title=self.words.title(event.name, s.lang)),
             event=event.name,
         )
 
@@ -266,10 +269,10 @@ class Events:
         minutes = max(1, round((now - row.begun_at) / 60_000))
         made = []
         for s in self.subscribers(row.tenant, row.event):
-            text = self.words.words.say(s.lang, "event.more", n=held, minutes=minutes) + "\n\n" + last.get(s.lang, "")
+            said = self.words.words.say(s.lang, "event.more", n=held, minutes=minutes) + "\n\n" + last.get(s.lang, "")
             document: dict[str, object] = {"more": held, "minutes": minutes}
             key = f"{_short(row.cause)}:{row.begun_at}:more:{s.id}"
-            made.append(self._push(c, s, event, key, text.strip(), document, now))
+            made.append(self._push(c, s, event, key, said.strip(), document, now))
         return [item for item in made if item is not None]
 
     # ---- in the background

@@ -345,6 +345,22 @@ async def test_a_limit_is_told_at_four_fifths_and_at_the_end_once_each(
     assert len(ops.got) == 2
 
 
+async def test_a_call_that_the_limit_does_not_allow_is_told(house: House, feishu: FeishuServer, ops: Ops) -> None:
+    await house.feishu(feishu.base)
+    await house.hook(url(ops), "budget.warning")
+
+    def refuse(work: Work) -> Ending:
+        return Ending(status="refused", reason="budget.bot", detail="budget.bot (limit=100)")
+
+    house.answers.say = refuse
+    await talk(house, 3)
+    await house.until(lambda: ops.got)
+    await house.until(lambda: settled(house))
+    (got,) = ops.got
+    assert (got["data"]["budget"]["percent"], got["data"]["budget"]["limit"]) == (100, "100")
+    assert "hr-bot" in got["text"]
+
+
 async def test_a_deaf_bot_is_told_of_once_by_others(house: House, ops: Ops, clock: ManualClock) -> None:
     await house.feishu("http://127.0.0.1:9", mode="websocket")
     await house.hook(url(ops), "error.alert")

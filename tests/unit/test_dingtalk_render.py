@@ -24,6 +24,11 @@ def test_an_answer_is_markdown_with_a_title() -> None:
     assert json.loads(made.param) == {"title": "天气", "text": "## 天气\n今天**晴**"}
 
 
+def test_a_button_says_what_decides_in_the_persons_name() -> None:
+    made = render(answer("x", buttons=(Button(label="同意", value="approval:1:yes", say="同意 A2B3"),)))
+    assert json.loads(made.param)["singleURL"].endswith("sendMessage?content=%E5%90%8C%E6%84%8F%20A2B3")
+
+
 def test_a_short_notice_is_plain_text() -> None:
     assert render(Outgoing(kind="notice", text="已停止")).key == "sampleText"
     assert render(Outgoing(kind="notice", text="**已停止**")).key == "sampleMarkdown"
