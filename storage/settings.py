@@ -25,7 +25,7 @@ class Settings:
         setup_code: fixes the one-time code of the first run; empty makes a random one.
         key_file: master key, outside the data folder; none means the platform's usual configuration folder.
         database_url: PostgreSQL address; empty means SQLite in the data folder.
-        files: folder of uploads and workspaces, where several machines share one; none means `files` in the data folder.
+        files: folder of uploads and workspaces, where several machines share one; default: `files` in the data folder.
         allow_local_vendors: tests only: vendor addresses may be on loopback and without TLS.
         crash_at: tests only: `point[:n]`, kill the process there the n-th time.
         tls_cert: certificate chain to serve TLS with; `tls_key` is its key.

@@ -168,7 +168,7 @@ async def test_names_may_be_chinese_and_are_used_once(actions: BotActions, serve
 
 async def test_a_change_keeps_what_is_not_given(actions: BotActions, server: FeishuServer) -> None:
     settings = {"app_id": "cli_test", "api_base": server.base, "allow": "ou_1\nou_2, ou_1", "push_to": "oc_ops"}
-    with pytest.raises(Invalid, match="bot.push_to"):
+    with pytest.raises(Invalid, match=r"bot\.push_to"):
         await actions.save(ADMIN, draft(server, events=("error.alert",), model="m/1"))
     await actions.save(ADMIN, draft(server, events=("error.alert",), model="m/1", settings=settings))
     row = await actions.save(ADMIN, draft(server, settings=settings, secrets={"verification_token": "new"}))
