@@ -1,4 +1,4 @@
-"""A thousand days of fifty schedules with clock jumps, restarts and crashes: nothing twice, nothing missed for no reason.
+"""A thousand days of fifty schedules with clock jumps, restarts and crashes: nothing twice, nothing missed unduly.
 
 A part of it runs with every suite; `SCHEDULE_DAYS=1000` runs the whole. What should have run is worked out from
 calendars written by hand here, from where the wall clock was, and not by the code under test.
