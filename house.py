@@ -93,8 +93,7 @@ from storage.sharing import open_sharing
 from storage.vault import Vault
 from storage.words import Words
 
-DRAIN_SECONDS = 8.0
-LOOK_SECONDS = 3.0
+DRAIN_SECONDS, LOOK_SECONDS = 8.0, 3.0
 
 
 class House:
@@ -375,6 +374,7 @@ class House:
         """What a restore had paused may act again."""
         for row in await self.bot_actions.list(SYSTEM):
             await self.bots.reload(SYSTEM.tenant, row.name)
+        self.schedules.actions.changed()
 
     def _remote(self) -> None:
         """What other programs use: tasks, conversations, messages, keys; and who calls back at a task's end."""

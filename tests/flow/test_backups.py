@@ -31,12 +31,14 @@ from storage.errors import Conflict, Denied, Invalid, NotFound, Unavailable
 from storage.principal import SYSTEM, principal
 from storage.settings import Settings
 from storage.tables.bots import Bot
+from storage.tables.schedules import Schedule
 from storage.vault import Vault, master_key
 from tests.fakes.probe_house import listening
 from tests.fakes.s3_server import ACCESS, SECRET, FakeS3
 from tests.security_house import House
 
 DAY, HOUR = 86_400_000, 3_600_000
+schedule_t = Schedule.__table__  # type: ignore[attr-defined]
 bot_t = Bot.__table__  # type: ignore[attr-defined]
 
 
@@ -210,6 +212,16 @@ async def test_what_a_restore_paused_acts_again_only_when_somebody_says_so(keep:
     )
     old = {"tenant": "main", "name": "b", "type": "feishu", "mode": "webhook", "paused_at": 7, **times}
     await keep.db.write(lambda c: c.execute(insert(bot_t).values(**old)) and None)
+    job = {
+        "tenant": "main",
+        "name": "s",
+        "kind": "prompt",
+        "expression": "0 9 * * *",
+        "cursor": 1,
+        "next_at": 2,
+        **times,
+    }
+    await keep.db.write(lambda c: c.execute(insert(schedule_t).values(**job)) and None)
     key = await keep.key()
     made = await keep.backups.run(SYSTEM)
     folder = tmp_path / "new"
@@ -219,8 +231,10 @@ async def test_what_a_restore_paused_acts_again_only_when_somebody_says_so(keep:
     names = select(bot_t.c.name).where(bot_t.c.paused_at.is_(None))
     try:
         assert await db.read(lambda c: list(c.execute(names).scalars())) == []
-        assert await there.reviewed(SYSTEM, resume=True) == 1
+        assert await there.reviewed(SYSTEM, resume=True) == 2
         assert await db.read(lambda c: list(c.execute(names).scalars())) == ["a"]
+        planned = select(schedule_t.c.paused_at, schedule_t.c.cursor)  # what passed meanwhile is not made up for
+        assert await db.read(lambda c: c.execute(planned).one()) == (None, keep.clock.ms())
         assert await there.reviewed(SYSTEM, resume=True) == 0
     finally:
         db.close()
