@@ -170,6 +170,15 @@ install() {
     stamp_of "$lock" >"$venv/made-from-$lock"
 }
 
+# Brings what runs a sentence-transformers model, beside what is there, whose versions stay.
+install_models() {
+    say "正在安装 sentence-transformers（约 1.4 GB）… / Installing sentence-transformers (about 1.4 GB)…"
+    sed -n 's/^\([A-Za-z0-9._-]*==.*[^ \\]\) *\\$/\1/p' "$here/requirements.txt" >"$venv/held.txt"
+    "$python" -m pip install --disable-pip-version-check --no-input --only-binary :all: -c "$venv/held.txt" \
+        -r "$here/requirements-transformers.in" >"$venv/install.log" 2>&1 || install_failed
+    stamp_of requirements-transformers.in >"$venv/made-from-requirements-transformers.in"
+}
+
 # Imports the core once, so that its byte code exists and the first start is as quick as every later one.
 warm() {
     (cd "$here" && "$python" -c '

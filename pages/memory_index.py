@@ -87,6 +87,8 @@ def _state(v: Visitor, place: Markup, state: MemoryState) -> None:
                 value=str(state.done),
                 aria_label=v.t("memory.index.vectors"),
             )
+        if state.refused:
+            note("bad", v.t("memory.index.refused", name=state.refused))
         if state.moving_to:
             note("ok", v.t("memory.index.meanwhile"))
         elif not state.embedder:

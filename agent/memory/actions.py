@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from itertools import islice
@@ -20,6 +21,7 @@ from agent.memory.rows import memory_t, store_t
 from agent.memory.shown import FoundItem, Item, MemoryState, Place, item, state_of
 from agent.memory.store import MemoryStore
 from agent.memory.tokens import PINNED
+from agent.memory.transformers import is_model
 from storage.audit import Audit
 from storage.clock import Clock
 from storage.errors import Invalid, NotFound
@@ -387,13 +389,14 @@ class MemoryActions:
             done=progress.done,
             total=progress.total,
             choices=CHOICES,
+            refused=meaning.refused,
         )
 
     async def set_embedder(self, who: Principal, wanted: str) -> None:
         """Move to another embedder behind; the present one serves until it is ready. Right: memory.manage."""
         who.require("memory.manage")
-        if wanted not in CHOICES:
-            raise Invalid("memory.embedder_unknown", field="embedder", name=wanted)
+        if wanted not in CHOICES and not await asyncio.to_thread(is_model, wanted):
+            raise Invalid("memory.embedder_unknown", field="model", name=wanted[:100])
         await self.db.write(lambda c: self.audit.record(c, who, "memory.embedder", wanted))
         await self.memory.meaning.switch(wanted)
 

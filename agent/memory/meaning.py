@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, delete, func, insert, select
 
-from agent.memory.embedder import Embedder, load_embedder
+from agent.memory.embedder import CHOICES, Embedder, load_embedder
 from agent.memory.indexer import Indexer, Progress
 from agent.memory.rows import vector_t
 from storage.background import Background
@@ -52,6 +52,7 @@ class Meaning:
         self._run, self._told, self._changed, self._busy = run, told, changed, busy
         self.embedder: Embedder | None = None
         self.wanted = default
+        self.refused = ""  # the embedder that was wanted last and cannot be used here
         self._serving: Indexer | None = None
         self._next: Indexer | None = None
         self._loaded = asyncio.Event()
@@ -71,6 +72,9 @@ class Meaning:
             await asyncio.wait([self._loading], timeout=30)
         for indexer in list(self._tasks):
             await self._end(indexer)
+        for embedder in {self.embedder, *(indexer.embedder for indexer in (self._next,) if indexer is not None)}:
+            if embedder is not None:
+                embedder.close()
 
     async def loaded(self) -> None:
         """Wait until an embedder serves, or it is known that there is none."""
@@ -118,6 +122,7 @@ class Meaning:
     async def _load(self) -> None:
         try:
             self.wanted = await self._noted(WANTED) or self._default
+            self.refused = ""
             serving = await self._noted(SERVING)
             if serving and serving != self.wanted and self.wanted != "none":
                 await self._serve(serving, await self._run(load_embedder, serving, self.folder))
@@ -133,6 +138,11 @@ class Meaning:
                 await self._end(self._next)
                 self._next = None
             made = None if wanted == "none" else await self._run(load_embedder, wanted, self.folder)
+            self.refused = wanted if made is None and wanted != "none" else ""
+            if self.refused:  # what serves goes on; at the start there is nothing yet
+                if self.embedder is None and wanted not in CHOICES:
+                    await self._serve("auto", await self._run(load_embedder, "auto", self.folder))
+                return
             if made is None or self.embedder is None or made.name == self.embedder.name:
                 await self._serve(wanted, made)
                 return
@@ -143,7 +153,7 @@ class Meaning:
             self._moving = self.background.spawn("memory-move", self._finish(self._next, wanted))
 
     async def _finish(self, indexer: Indexer, wanted: str) -> None:
-        await indexer.settle()
+        await indexer.settle(hurry=False)
         async with self._turn:
             if self._next is indexer:
                 self._next = None
@@ -153,7 +163,9 @@ class Meaning:
     async def _serve(self, wanted: str, embedder: Embedder | None, indexer: Indexer | None = None) -> None:
         if self._serving is not None and self._serving is not indexer:
             await self._end(self._serving)
-        self.embedder = embedder
+        before, self.embedder = self.embedder, embedder
+        if before is not None and before is not embedder:
+            before.close()
         self._serving = None if embedder is None else indexer or self._begin(embedder)
         await self._changed()
         await self._note(SERVING, wanted if embedder is not None else "")

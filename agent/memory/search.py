@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from agent.memory.embedder import QueryVectors
 
 WORDS_FIT = 0.06  # share of the query's weight that a row must hold where there is nothing but words
+APART_FIT, FEWEST_APART = 2.5, 20  # standard deviations above the rest, where there are no token vectors to compare
 MEANING_FIT = 0.4  # MaxSim plus half that share: across languages what fits has 0.4 to 0.6, what does not 0.2 to 0.4
 
 
@@ -94,6 +95,7 @@ def _ranked(one: Pass, q: Question, vectors: QueryVectors | None, tokens: Mappin
             vectors.weights,
         )
     order, scores = rank.second_pass(found, q, near, told, documents=one.part == "documents")
+    apart = rank.z(found.pooled) if found.pooled is not None and s.size >= FEWEST_APART else None
     out: list[Hit] = []
     for place, score in zip(order[:most].tolist(), scores.tolist(), strict=False):
         row = int(found.candidates[place])
@@ -103,5 +105,7 @@ def _ranked(one: Pass, q: Question, vectors: QueryVectors | None, tokens: Mappin
         late = 0.0 if near is None or np.isnan(near[place]).all() else why.get("meaning", 0.0)
         cover = float(found.cover[row])
         fit = late + cover / 2 - MEANING_FIT if late else cover - WORDS_FIT
+        if near is None and apart is not None:
+            fit = max(fit, (float(apart[row]) - APART_FIT) / 10)
         out.append(Hit(int(s.ids[row]), float(score), fit, why))
     return out

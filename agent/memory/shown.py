@@ -58,7 +58,9 @@ class FoundItem:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MemoryState:
-    """The index. `moving_to` is the embedder that is being changed to; done of total says how far the vectors are."""
+    """The index. `moving_to` is the embedder that is being changed to; done of total says how far the vectors are;
+    `refused` is one that was wanted and cannot be used here.
+    """
 
     embedder: str
     wanted: str
@@ -66,6 +68,7 @@ class MemoryState:
     done: int
     total: int
     choices: tuple[str, ...]
+    refused: str = ""
 
 
 def state_of(row: Any) -> str:

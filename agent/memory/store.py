@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
@@ -33,6 +34,8 @@ from storage.background import Background
 from storage.clock import Clock
 from storage.database import Database
 from storage.errors import Invalid
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from agent.memory.search import Hit
@@ -392,8 +395,13 @@ class MemoryStore:
         passes = await self.thread(_first, seen, asked, vectors)  # readers of the database are few
         return await self.db.read(lambda c: ranked(c, passes))
 
-    def _ask(self, query: str, now: int, embedder: Embedder) -> tuple[Question, QueryVectors]:
-        return read_question(query, now, self.zone), embedder.query(query)
+    def _ask(self, query: str, now: int, embedder: Embedder) -> tuple[Question, QueryVectors | None]:
+        question = read_question(query, now, self.zone)
+        try:
+            return question, embedder.query(query)
+        except Exception as error:  # noqa: BLE001 - whatever an embedder raises, words alone find too
+            log.warning("a query has no vectors, its words serve: %s: %s", type(error).__name__, error)
+            return question, None
 
     def busy(self) -> bool:
         """True while people ask: what can wait should."""

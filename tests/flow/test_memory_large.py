@@ -41,6 +41,9 @@ class Letters:
     def query(self, text: str) -> QueryVectors:
         return QueryVectors(self._vector(text))
 
+    def close(self) -> None:
+        pass
+
 
 def words_of(n: int) -> str:
     letters = "abcdefghijklmnopqrstuvwxyz"
