@@ -54,7 +54,7 @@ def _table(panel: Panel, v: Visitor, tools: ToolActions, rows: list[ToolRow], sh
         tag("table", "", "t"),
     ):
         with tag("thead"), tag("tr"):
-            for name, css in (("tool", ""), ("word", ""), ("effect", ""), ("again", "hide-phone"), ("act", "num")):
+            for name, css in (("tool", ""), ("word", ""), ("effect", "hide-phone"), ("again", "hide-phone"), ("act", "num")):
                 with tag("th", "", css, scope="col"):
                     span(v.t(f"skills.col.{name}"), "sr" if name == "act" else "")
         with tag("tbody"):
@@ -71,7 +71,7 @@ def _table(panel: Panel, v: Visitor, tools: ToolActions, rows: list[ToolRow], sh
                         span(v.t(f"skills.asks.{row.decides}") if row.asks else v.t("skills.asks.nobody"))
                         if row.own:
                             box("faint", v.t("skills.own"))
-                    tag("td", v.t(f"skills.effect.{row.effect}"), "small nowrap")
+                    tag("td", v.t(f"skills.effect.{row.effect}"), "small nowrap hide-phone")
                     tag("td", v.t("skills.again.yes" if row.repeatable else "skills.again.no"), "small hide-phone")
                     with tag("td", "", "num"):
                         if v.who.may("skill.manage"):
