@@ -17,6 +17,7 @@ from pages.parts.form import Form, Values
 from pages.parts.markup import box, span, tag
 from pages.visitor import Visitor
 
+COLUMNS = (("tool", ""), ("word", ""), ("effect", "hide-phone"), ("again", "hide-phone"), ("act", "num"))
 Redraw = Callable[[], Awaitable[None]]
 
 
@@ -54,7 +55,7 @@ def _table(panel: Panel, v: Visitor, tools: ToolActions, rows: list[ToolRow], sh
         tag("table", "", "t"),
     ):
         with tag("thead"), tag("tr"):
-            for name, css in (("tool", ""), ("word", ""), ("effect", "hide-phone"), ("again", "hide-phone"), ("act", "num")):
+            for name, css in COLUMNS:
                 with tag("th", "", css, scope="col"):
                     span(v.t(f"skills.col.{name}"), "sr" if name == "act" else "")
         with tag("tbody"):
