@@ -17,6 +17,7 @@ import json
 import logging
 import shutil
 import signal
+import socket
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -26,14 +27,14 @@ from security.exposure import Exposure, check_exposure
 from security.health.console import plain, report
 from security.health.row import HealthRow
 from security.tls import uvicorn_options
-from storage import migrate, preflight
+from storage import migrate, preflight, soundness
 from storage.backup.key import read_key
 from storage.backup.restore import restore, unfinished
 from storage.bundle import write_bundle
 from storage.clock import Clock
 from storage.crash import CrashPoints
 from storage.dispatch import FolderLock
-from storage.errors import AppError, Conflict
+from storage.errors import AppError, Conflict, Unavailable
 from storage.logs import Logs
 from storage.principal import SYSTEM
 from storage.settings import ROOT, VERSION, Settings, read_settings
@@ -43,11 +44,26 @@ if TYPE_CHECKING:
     from house import House
 
 
+# The data is not what it was: nothing may write to it.
+DAMAGE = ("start.database_damaged", "start.log_missing", "db.damaged")
+
+
 def build(settings: Settings, words: Words, *, exposure: Exposure, port: int = 0, serving: bool = True) -> House:
     """The whole house. It is imported only by commands that need it: that takes more than a second."""
     from house import House
 
     return House(settings, words=words, environ=os.environ, exposure=exposure, port=port, serving=serving)
+
+
+def ready(settings: Settings) -> None:
+    """What a command does before it opens the data: look whether it is whole, and bring it to this version."""
+    lock = FolderLock(settings.data / "db" / "lock")
+    try:
+        if lock.free():  # else a server has it open, and has looked
+            soundness.look(settings)
+    finally:
+        lock.release()
+    migrate.prepare(settings)
 
 
 def announce(house: House, code: str) -> None:
@@ -76,14 +92,21 @@ def serve(settings: Settings, words: Words) -> int:
     logs = Logs(settings.logs_dir, console=sys.stderr, console_level="WARNING")
     logs.start()
     try:
-        migrate.prepare(settings)
-        port = int(sockets[0].getsockname()[1])
-        house = build(settings, words, exposure=exposure, port=port)
         import uvicorn
 
+        try:
+            soundness.look(settings)
+            migrate.prepare(settings)
+            port = int(sockets[0].getsockname()[1])
+            house = build(settings, words, exposure=exposure, port=port)
+        except Unavailable as error:
+            if error.code not in DAMAGE:
+                raise
+            return serve_safely(settings, words, error, sockets)
         from door import panel_app
         from routes.listener import bounded
 
+        soundness.begun(settings)
         config = uvicorn.Config(
             panel_app(house, partial(announce, house)),
             http=bounded(house.addresses.trusted),
@@ -101,10 +124,29 @@ def serve(settings: Settings, words: Words) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _ended)  # uvicorn raises the signal once more when it has stopped
         server.run(sockets=sockets)
+        if server.started:
+            soundness.ended(settings)
         return 0 if server.started else 1
     finally:
         logs.stop()
         lock.release()
+
+
+def serve_safely(settings: Settings, words: Words, error: AppError, sockets: list[socket.socket]) -> int:
+    """The database is damaged: touch nothing, say so, and let vendors come again, until somebody has restored it."""
+    import uvicorn
+
+    from routes.safe import SafeMode
+
+    print(told(error, words), file=sys.stderr)
+    newest = soundness.newest_backup(settings)
+    for lang in LANGS:
+        key = "safe.backup" if newest else "safe.no_backup"
+        print("  " + words.say(lang, key, path=newest), file=sys.stderr, flush=True)
+    options = uvicorn_options(settings.tls_cert, settings.tls_key)
+    config = uvicorn.Config(SafeMode(error, words), log_level="warning", access_log=False, lifespan="on", **options)
+    uvicorn.Server(config).run(sockets=sockets)
+    return 1
 
 
 def _ended(number: int, frame: object) -> None:
@@ -114,7 +156,7 @@ def _ended(number: int, frame: object) -> None:
 async def create_admin(settings: Settings, words: Words, name: str) -> None:
     """Make an owner from the console; the password is the first line of standard input."""
     password = sys.stdin.readline().rstrip("\r\n")
-    migrate.prepare(settings)
+    ready(settings)
     exposure = Exposure(wide=False, how="loopback")
     house = build(settings, words, exposure=exposure)
     try:
@@ -125,7 +167,7 @@ async def create_admin(settings: Settings, words: Words, name: str) -> None:
 
 async def create_key(settings: Settings, words: Words, name: str, scopes: Sequence[str], days: int | None) -> None:
     """Make an API key from the console and print it, this once."""
-    migrate.prepare(settings)
+    ready(settings)
     house = build(settings, words, exposure=Exposure(wide=False, how="loopback"))
     try:
         made = await house.keys.create(SYSTEM, name=name, scopes=scopes, days=days)
@@ -136,7 +178,7 @@ async def create_key(settings: Settings, words: Words, name: str, scopes: Sequen
 
 async def back_up(settings: Settings, words: Words, *, make_key: bool, to: str) -> None:
     """Make a backup, beside a running server or without one. Prints a new recovery key, this once, and the file."""
-    migrate.prepare(settings)
+    ready(settings)
     house = build(settings, words, exposure=Exposure(wide=False, how="loopback"))
     try:
         await house.keeping.backups.load()
@@ -171,6 +213,7 @@ async def rotate_key(settings: Settings, words: Words) -> None:
     lock = FolderLock(settings.data / "db" / "lock")
     lock.take()
     try:
+        soundness.look(settings)
         migrate.prepare(settings)
         house = build(settings, words, exposure=Exposure(wide=False, how="loopback"))
         try:
@@ -195,6 +238,8 @@ def doctor(settings: Settings, words: Words, *, lang: str, as_json: bool = False
     rows: list[HealthRow] = []
     more: dict[str, object] = {}
     try:
+        if not running:
+            soundness.look(settings)
         if settings.database_url or migrate.revision(settings.db_file) == migrate.revisions()[-1]:
             rows, more = asyncio.run(examine(settings, words))
     except AppError as error:

@@ -21,6 +21,7 @@ from storage.clock import Clock
 from storage.clockwork import Clockwork
 from storage.crash import CrashPoints
 from storage.database import Database
+from storage.reserve import Reserve
 from storage.settings import Settings
 from storage.vault import Vault
 
@@ -87,4 +88,5 @@ class Safekeeping:
             checks=checks,
             anchor=self.anchor,
             backups=self.backups if alone else None,
+            reserve=Reserve(settings.data),
         )

@@ -184,12 +184,12 @@ def _certificate(w: Wishes) -> Made:
 
 
 def _nginx(w: Wishes, deploy: Path) -> Made:
-    text = (deploy / "nginx.conf").read_text("utf-8")
+    text = (deploy / "nginx.conf").read_text("utf-8").replace("example.com", w.domain)
     text = text.replace("/etc/ssl/zhixing/fullchain.pem", f"/etc/letsencrypt/live/{w.domain}/fullchain.pem")
     text = text.replace("/etc/ssl/zhixing/privkey.pem", f"/etc/letsencrypt/live/{w.domain}/privkey.pem")
     if w.system == "rhel":
         text = text.replace("/var/www/html", "/usr/share/nginx/html")
-    text = text.replace("127.0.0.1:18789", f"127.0.0.1:{w.port}").replace("example.com", w.domain)
+    text = text.replace("127.0.0.1:18789", f"127.0.0.1:{w.port}")
     return Made(name="nginx", text=text, place="/etc/nginx/conf.d/zhixing.conf")
 
 

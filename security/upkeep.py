@@ -20,6 +20,7 @@ from storage.clockwork import Clockwork
 from storage.database import Database
 from storage.errors import Conflict
 from storage.principal import SYSTEM, TENANT
+from storage.reserve import Reserve
 from storage.tables.system import Setting
 
 log = logging.getLogger(__name__)
@@ -46,9 +47,10 @@ class Upkeep:
     checks: ChecklistActions[Any]
     anchor: Anchor
     backups: BackupActions | None
+    reserve: Reserve
 
     def __post_init__(self) -> None:
-        self._changed = 0
+        self._changed, self._little = 0, False
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def start(self) -> None:
@@ -60,6 +62,7 @@ class Upkeep:
             await self.backups.load()
             self.clockwork.every(60, "backups", self.backups.tick)
         self.clockwork.every(1, "anchor", self.anchor.note)
+        self.clockwork.every(10, "room", self.room)
         self.clockwork.every(2, "checklist after a change", self.after_change)
         self.clockwork.every(60, "checklist by night", self.nightly)
         self.clockwork.start()
@@ -91,6 +94,13 @@ class Upkeep:
             await self.checks.run(SYSTEM)
         except Conflict:
             self._mark()  # somebody is at it: after them once more
+
+    async def room(self) -> None:
+        """Little room on the disk is told at once, not by night; at its end the reserve is given back."""
+        little = await asyncio.to_thread(self.reserve.look)
+        if little != self._little:
+            self._little = little
+            await self.checks.run(SYSTEM, ["data.space"])
 
     async def nightly(self) -> None:
         """Probe everything once a night, or as soon as the machine is on again."""
