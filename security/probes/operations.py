@@ -43,7 +43,7 @@ async def audit(facts: Facts) -> Finding:
         return fail("broken", row=result.broken_at, rows=result.rows)
     anchor = await facts.db.read(facts.anchor)
     if anchor in ("cut", "forged"):
-        return fail(anchor, rows=result.rows)
+        return fail("cut" if anchor == "cut" else "forged", rows=result.rows)
     if anchor == "missing":
         return warn("unanchored", rows=result.rows)
     return ok("whole", rows=result.rows) if result.rows else unknown("empty")

@@ -144,7 +144,7 @@ def test_run_serves_from_a_ready_environment(tmp_path: Path) -> None:
     rooms = ("agent", "assets", "channels", "deploy", "pages", "routes", "security", "storage")
     for room in rooms:
         shutil.copytree(ROOT / room, here / room, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("run", "app.py", "requirements.txt"):
+    for name in ("run", "app.py", "door.py", "house.py", "requirements.txt"):
         shutil.copy(ROOT / name, here / name)
     (here / ".venv" / "bin").mkdir(parents=True)
     (here / ".venv" / "bin" / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
