@@ -40,10 +40,7 @@ def mount(panel: Panel, backups: BackupActions, settings: BackupSettings, restor
             async def show() -> None:
                 view = await backups.view(v.who)
                 place.clear()
-                frame.actions.clear()
-                with frame.actions:
-                    if manage and view.plan.recipient and view.ours:
-                        button(v.t("backup.now"), panel.act(v, now), "pri")
+                main.attr(hidden=not (manage and view.plan.recipient and view.ours))
                 with place:
                     if view.review is not None:
                         _review(panel, v, restored, view.review, show, manage)
@@ -66,6 +63,8 @@ def mount(panel: Panel, backups: BackupActions, settings: BackupSettings, restor
                 panel.say(v, v.t("backup.done", size=byte_size(made.size)))
                 await show()
 
+            with frame.actions:
+                main = button(v.t("backup.now"), panel.act(v, now), "pri", hidden=True)
             await show()
 
 

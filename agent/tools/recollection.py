@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
@@ -14,6 +15,7 @@ from agent.tools.base import Args, Tool, ToolContext, ToolResult
 from storage.clock import Clock
 from storage.envelope import Origin
 
+ZONE = ZoneInfo("Asia/Shanghai")
 OWN_WORDS = 0.8  # share of a fact's words that the person must have said where text from outside lies beside them
 
 
@@ -40,7 +42,7 @@ def stands_in(fact: str, said: str) -> bool:
 
 def day(ms: int) -> str:
     """The date of a time in ms, for a model to read."""
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d")
+    return datetime.fromtimestamp(ms / 1000, ZONE).strftime("%Y-%m-%d")
 
 
 def remember_tool(memory: Memory, clock: Clock) -> Tool:

@@ -11,13 +11,17 @@ import pytest
 
 from agent.memory.base import MemoryScope
 from agent.memory.store import MemoryStore, build_memory
+from agent.prompts import system_prompt
 from storage.background import Background
 from storage.clock import ManualClock
 from storage.database import SqliteDatabase
+from storage.words import Words
+from tests.rules.reading import ROOT
 
 ANNE = MemoryScope(tenant="main", person="feishu:ou_anne")
 GROUP = MemoryScope(tenant="main", group="bot/oc_team")
 ZONE = ZoneInfo("Asia/Shanghai")
+WORDS = Words(ROOT / "assets" / "locale")
 
 
 def day(text: str) -> int:
@@ -124,6 +128,85 @@ CASES = [
 ]
 
 
+CASES += [
+    # corrections and negation in other words
+    ([("我住在北京", "2026-01-05"), ("更正一下，我住在天津", "2026-01-06")], "我家在哪儿?", "天津", "北京"),
+    ([("我抽烟", "2025-03-01"), ("我戒烟了", "2026-02-01")], "我还抽烟吗?", "戒烟", ""),
+    ([("我讨厌香菜", "2026-01-05"), ("我现在喜欢香菜了", "2026-07-01")], "我喜欢香菜吗?", "现在喜欢", "讨厌"),
+    ([("I eat meat", "2026-01-05"), ("I stopped eating meat", "2026-04-01")], "Do I eat meat?", "stopped", ""),
+    (
+        [("I hate coriander", "2026-01-05"), ("I like coriander now", "2026-07-01")],
+        "Do I like coriander?",
+        "now",
+        "hate",
+    ),
+    # two people of one name
+    (
+        [("设计部的张伟的生日是3月2日", "2026-01-05"), ("财务部的张伟的生日是8月9日", "2026-02-05")],
+        "财务部的张伟生日是哪天?",
+        "8月9日",
+        "",
+    ),
+    (
+        [("Kim from sales sits on floor 3", "2026-01-05"), ("Kim from legal sits on floor 7", "2026-02-05")],
+        "Where does Kim from legal sit?",
+        "floor 7",
+        "",
+    ),
+    # a promise with a date
+    (
+        [("我答应周五前把预算表发给王经理", "2026-11-18"), ("今天天气不错", "2026-11-19")],
+        "我答应王经理什么?",
+        "预算表",
+        "",
+    ),
+    (
+        [("I promised Anna the slides by Friday", "2026-11-18"), ("Lunch was good", "2026-11-19")],
+        "What did I promise Anna?",
+        "slides",
+        "",
+    ),
+    (
+        [("合同交付日期是12月1日", "2026-10-01"), ("合同交付日期推迟到12月15日", "2026-11-10")],
+        "合同什么时候交付?",
+        "12月15日",
+        "12月1日",
+    ),
+    # relative dates in the question
+    ([("我去了医院体检", "2026-10-12"), ("我去了医院拔牙", "2026-08-03")], "上个月我去医院做什么?", "体检", ""),
+    (
+        [("I went to the dentist", "2026-05-14"), ("I went to the eye doctor", "2026-09-02")],
+        "Which doctor did I see last May?",
+        "dentist",
+        "",
+    ),
+    ([("和老陈吃了火锅", "2026-11-23"), ("和老陈吃了烤鸭", "2026-10-02")], "昨天和老陈吃了什么?", "火锅", ""),
+    (
+        [("We shipped version 4", "2026-11-17"), ("We shipped version 3", "2026-08-11")],
+        "What did we ship last week?",
+        "version 4",
+        "",
+    ),
+    # other attributes that change
+    ([("项目负责人是李雷", "2026-01-05"), ("项目负责人改为韩梅梅", "2026-05-05")], "项目负责人是谁?", "韩梅梅", "李雷"),
+    ([("年会地点是杭州", "2026-09-01"), ("年会地点改到苏州", "2026-10-01")], "年会地点在哪?", "苏州", "杭州"),
+    (
+        [("Our budget is 30,000", "2026-01-05"), ("Our budget is now 45,000", "2026-05-05")],
+        "What is our budget?",
+        "45,000",
+        "30,000",
+    ),
+    (
+        [("My email is a@x.com", "2026-01-05"), ("My new email is b@y.com", "2026-05-05")],
+        "What is my email?",
+        "b@y.com",
+        "a@x.com",
+    ),
+    ([("我今年35岁", "2025-06-01"), ("我36岁了", "2026-06-02")], "我几岁?", "36", "35"),
+    ([("我叫王小明", "2026-01-05"), ("我叫王晓明", "2026-01-06")], "我叫什么名字?", "晓明", "小明"),
+]
+
+
 @pytest.mark.parametrize(("said", "question", "found", "gone"), CASES)
 async def test_what_holds_now(
     memory: MemoryStore, said: list[tuple[str, str]], question: str, found: str, gone: str
@@ -133,7 +216,9 @@ async def test_what_holds_now(
     texts = [item.text for item in await memory.recall(ANNE, question, now=day("2026-11-24"))]
     assert found in texts[0]
     assert not gone or not any(gone in text and found not in text for text in texts)
-    assert (await memory.recall(ANNE, question, now=day("2026-11-24")))[0].at > 0
+    best = (await memory.recall(ANNE, question, now=day("2026-11-24")))[0]
+    told = system_prompt(WORDS, "zh_CN", now="2026-11-24", person="安妮", recalled=[best])
+    assert f"- [{next(on for text, on in said if text == best.text)}] {best.text}" in told  # and when it was said
 
 
 async def test_history_on_request(memory: MemoryStore) -> None:
