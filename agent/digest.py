@@ -36,7 +36,7 @@ def figures(text: str) -> set[str]:
 
 def names(text: str) -> set[str]:
     """What is written as a name or title."""
-    return {found.strip("《》“”\"") for found in _NAME.findall(text)}
+    return {found.strip('《》“”"') for found in _NAME.findall(text)}
 
 
 def worth(sentence: str) -> float:

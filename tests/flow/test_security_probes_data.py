@@ -254,3 +254,16 @@ async def test_what_people_must_do_is_due_until_declared(facts: Facts) -> None:
 
 def test_loopback_is_the_default_of_these_facts() -> None:
     assert LOOPBACK.how == "loopback"
+
+
+async def test_red_reminders_until_somebody_declares_them(facts: Facts) -> None:
+    for probe in (operations.patches, operations.drill):
+        assert says(await probe(facts)) == "warn due"
+        assert says(await probe(replace(facts, attested=lambda _: True))) == "pass done"
+
+
+async def test_red_end_of_the_audit_log(facts: Facts) -> None:
+    assert says(await operations.audit(facts)) == "pass whole"
+    for state in ("cut", "forged"):
+        assert says(await operations.audit(replace(facts, anchor=lambda _, state=state: state))) == f"fail {state}"
+    assert says(await operations.audit(replace(facts, anchor=lambda _: "missing"))) == "warn unanchored"
